@@ -1,0 +1,5 @@
+"""`python -m basewise` is the `basewise` command."""
+
+from basewise.cli.main import main
+
+main()

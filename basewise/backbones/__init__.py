@@ -1,0 +1,1 @@
+"""Who answers: tokenizers, backbones, heads, checkpoints and the classifier that unites them."""

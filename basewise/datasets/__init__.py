@@ -1,0 +1,1 @@
+"""Labelled examples: tables, splits and dataset folders. No torch here."""

@@ -1,0 +1,1 @@
+"""How good, honestly: metrics, bootstrap intervals, calibration, baselines."""

@@ -1,0 +1,1 @@
+"""What the DNA is: sequences, intervals, annotation and tracks. No torch here."""

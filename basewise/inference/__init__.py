@@ -1,0 +1,1 @@
+"""Asking a trained classifier: prediction, genome scans, calls, overlaps, embeddings."""

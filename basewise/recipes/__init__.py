@@ -1,0 +1,1 @@
+"""What a run is: the recipe schema and the shipped TOML files."""

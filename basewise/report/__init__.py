@@ -1,0 +1,1 @@
+"""Telling: figures and the self-contained page."""

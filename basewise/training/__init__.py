@@ -1,0 +1,1 @@
+"""Learning: the loop, losses, schedules and run folders."""

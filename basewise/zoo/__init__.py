@@ -1,0 +1,1 @@
+"""Embedded models: one folder a model, trained by the recipe stored beside the weights."""

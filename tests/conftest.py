@@ -1,0 +1,39 @@
+"""Fixtures shared by all tests: where the real data are, and how to run the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `data` unless BASEWISE_TEST_DATA names the folder that holds data/ and golden/."""
+    if os.environ.get("BASEWISE_TEST_DATA"):
+        return
+    for item in items:
+        if "data" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="BASEWISE_TEST_DATA is not set"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    return Path(os.environ["BASEWISE_TEST_DATA"])
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def basewise():
+    """Run `basewise ARGS` as a user would; assert the exit code, return the finished process with stdout and stderr as text."""
+
+    def run(*args: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run([sys.executable, "-m", "basewise", *map(str, args)], capture_output=True, text=True, check=False)
+        assert done.returncode == code, f"exit {done.returncode}, expected {code}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
