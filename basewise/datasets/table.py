@@ -107,7 +107,7 @@ def _whole_numbers(values: pd.Series, column: str, path: Path) -> np.ndarray:
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64)
     bad = _first(~np.isfinite(numbers) | (numbers != np.floor(numbers)))
     if bad is not None:
-        raise BasewiseError(f"{path}, row {bad + 1}: {column} is {values.iloc[bad]!r}, expected a whole number{_label_help(column)}")
+        raise BasewiseError(f"{path}, row {bad + 1}: {column} is {_shown(values.iloc[bad])}, expected a whole number{_label_help(column)}")
     return numbers.astype(np.int64)
 
 
@@ -189,5 +189,5 @@ def _first(wrong: np.ndarray) -> int | None:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 40 else f"{text[:37]}..."
