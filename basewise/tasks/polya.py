@@ -70,8 +70,8 @@ def build_polya(
     if chosen.split == "random":
         examples = random_split(examples, chosen.seed, by="row" if chosen.level == "sequence" else "group")
     else:
-        present = set(examples["chrom"])
-        examples = chromosome_split(examples, [c for c in test if c in present], [c for c in val if c in present])
+        asked = {*chosen.test_chroms, *chosen.val_chroms, *examples["chrom"]}  # chosen by us, a chromosome may turn out to be empty
+        examples = chromosome_split(examples, [c for c in test if c in asked], [c for c in val if c in asked])
     counts = count_labels(examples)
     labels = {label for split in counts.values() for label in split}
     if labels != {"0", "1"}:

@@ -43,8 +43,8 @@ def tile(length: int, size: int, flank: int) -> Tiles:
 def regions(contig: Contig, options: PolyaOptions, keep_all: bool, dropped: Counter[str]) -> pd.DataFrame:
     """Return regions of a contig as an examples table of kind "base" (split not assigned).
 
-    `keep_all`: every region that holds a scored candidate. Else every region with an annotated site (that holds a scored candidate) and
-    `options.background` times as many others, drawn with the seed.
+    `keep_all`: every region that holds a scored candidate. Else every region with an annotated site or a positive candidate (and
+    anything to score) and `options.background` times as many others, drawn with the seed.
     """
     tiles = tile(contig.bases.size, options.size, options.margin)
     if not tiles.start.size:
@@ -55,7 +55,7 @@ def regions(contig: Contig, options: PolyaOptions, keep_all: bool, dropped: Coun
         labels = np.full(contig.bases.size, NOT_SCORED, np.int8)
         mine = chosen.strand == sign
         labels[chosen.position[mine]] = chosen.label[mine]
-        rows = _chosen_tiles(contig, options, tiles, sign, np.sort(chosen.position[mine]), keep_all, dropped)
+        rows = _chosen_tiles(contig, options, tiles, sign, np.flatnonzero(labels >= 0), np.flatnonzero(labels == 1), keep_all, dropped)
         parts += [_example(contig, options, tiles, row, sign, labels) for row in rows.tolist()]
     parts.sort(key=lambda example: (example["start"], example["strand"]))  # "+" sorts before "-"
     columns = {
@@ -67,10 +67,17 @@ def regions(contig: Contig, options: PolyaOptions, keep_all: bool, dropped: Coun
 
 
 def _chosen_tiles(
-    contig: Contig, options: PolyaOptions, tiles: Tiles, sign: int, candidates: Positions, keep_all: bool, dropped: Counter[str]
-) -> npt.NDArray[np.int64]:
+    contig: Contig,
+    options: PolyaOptions,
+    tiles: Tiles,
+    sign: int,
+    candidates: Positions,
+    positives: Positions,
+    keep_all: bool,
+    dropped: Counter[str],
+) -> Positions:
     scored = _holds(tiles, candidates)
-    with_site = _holds(tiles, contig.sites[sign])
+    with_site = _holds(tiles, contig.sites[sign]) | _holds(tiles, positives)  # a site's candidates may fall in the next tile
     dropped["region: no candidate to score"] += int((~scored).sum())
     dropped["region: a site, but no candidate to score"] += int((with_site & ~scored).sum())
     if keep_all:
