@@ -11,13 +11,20 @@ each layer with zeros would instead tell the distance to the cut. Padding in a b
 from typing import Annotated, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from basewise.backbones.tokenizers.character import A, T
 
-OddKernel = Annotated[int, Field(ge=1)]
+
+def _check_odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise ValueError(f"kernel {kernel} is even; a two-sided network needs odd kernels")
+    return kernel
+
+
+OddKernel = Annotated[int, Field(ge=1), AfterValidator(_check_odd)]
 
 
 class BlockConfig(BaseModel):
@@ -27,11 +34,6 @@ class BlockConfig(BaseModel):
 
     kernel: OddKernel
     dilation: Annotated[int, Field(ge=1)] = 1
-
-    @field_validator("kernel")
-    @classmethod
-    def _odd(cls, kernel: int) -> int:
-        return _check_odd(kernel)
 
 
 class Config(BaseModel):
@@ -45,11 +47,6 @@ class Config(BaseModel):
     expansion: Annotated[float, Field(gt=0)] = 1.0  # channels inside a block / width; below 1 a bottleneck
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     activation: Literal["gelu", "relu"] = "gelu"
-
-    @field_validator("stem_kernel")
-    @classmethod
-    def _odd(cls, kernel: int) -> int:
-        return _check_odd(kernel)
 
     @property
     def reach(self) -> int:
@@ -131,9 +128,3 @@ class _ConvNorm(nn.Module):
 
 def _activation(config: Config) -> nn.Module:
     return nn.GELU() if config.activation == "gelu" else nn.ReLU()
-
-
-def _check_odd(kernel: int) -> int:
-    if kernel % 2 == 0:
-        raise ValueError(f"kernel {kernel} is even; a two-sided network needs odd kernels")
-    return kernel

@@ -31,7 +31,8 @@ def tiny_classifier(seed: int = 0, **settings: Any) -> Classifier:
 def randomize(module: Module, seed: int) -> Module:
     """Give every parameter and running statistic a random, non-trivial value and return the module, in eval mode.
 
-    Names are taken in sorted order from one seed. Matrices keep the size of signals (std 1 / sqrt(fan in)), scales lie around 1, variances are positive.
+    Names are taken in sorted order from one seed. Matrices keep the size of signals (std 1 / sqrt(fan in)), scales lie around 1,
+    variances are positive.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
