@@ -19,7 +19,7 @@ STRANDS = ("+", "-", ".")
 UNLABELLED = -1
 EXAMPLES_FILE = "examples.parquet"
 ROWS_A_BATCH = 4096  # rows turned into Arrow at once; bounds memory for base labels
-_TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+_TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 
 Kind = Literal["sequence", "base"]
 
