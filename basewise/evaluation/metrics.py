@@ -5,7 +5,7 @@ A metric whose denominator is zero is None, never 0: "no positive was predicted"
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -190,7 +190,7 @@ def ranked_precision_at_recall(ranked: Ranked, recalls: Sequence[float], weights
 
 
 def precision_at_prevalence(y: npt.ArrayLike, p: npt.ArrayLike, threshold: float, prevalence: float) -> float | None:
-    """Return recall * prevalence / (recall * prevalence + (1 - specificity) * (1 - prevalence)): precision where positives are that rare."""
+    """Return the precision where positives are that rare: r f / (r f + (1 - s) (1 - f)), recall r, specificity s, prevalence f."""
     return binary_metrics(y, p, threshold, prevalence=prevalence, warn=False)["precision"]
 
 
@@ -222,6 +222,3 @@ def _macro(above: Floats, below: Floats, present: npt.NDArray[np.bool_]) -> floa
     if (below[present] == 0).any():
         return None
     return float((above[present] / below[present]).mean())
-
-
-Metric = Callable[..., float | None]

@@ -46,12 +46,14 @@ class Head(_Section):
     """What turns hidden states into answers. `window` None takes the length of the dataset's sequences."""
 
     kind: Literal["sequence", "base"] = "sequence"
-    pool: Literal["mean", "last", "cls", "center"] = "mean"
-    labels: tuple[str, ...] = ("positive",)
-    """One label: a binary question with one logit. Two or more: one logit a label, labels 0, 1, ... in this order."""
+    pool: Literal["mean", "last", "cls", "center", "official", "official-pool"] = "mean"
+    labels: Annotated[tuple[str, ...], Field(min_length=2)] = ("negative", "positive")
+    """Names of the labels 0, 1, ...; two make a binary question with one logit."""
     strands: Literal["forward", "both"] = "forward"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    special_tokens: str = "official"
+    interpolate: bool = False
+    special_tokens: bool | str = True
+    """True: as the backbone's tokenizer has it; False: none; or a dialect of the tokenizer by name."""
     window: int | None = Field(default=None, gt=0)
 
 
