@@ -183,7 +183,7 @@ def _text_pieces(path: Path, kind: Format, rows: int) -> Iterator[pd.DataFrame]:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # a line longer than the header would lose its last cells
                 piece = next(reader, None)
-            if piece is None:
+            if piece is None or piece.empty:  # a header alone comes as one empty piece
                 return
             yield piece.reset_index(drop=True)
 

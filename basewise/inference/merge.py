@@ -71,7 +71,8 @@ def read_parts(folder: Path, tiles: Sequence[Tile]) -> Iterator[Part]:
 def merge_candidates(
     parts: Iterator[Part], path: Path, threshold: float, gap: int, genes: pd.DataFrame | None, tally: Tally
 ) -> pd.DataFrame:
-    """Write candidates.parquet, count everything into `tally`, and return the sites (columns of sites.bed.gz)."""
+    """Write candidates.parquet, count everything into `tally`, and return the sites (columns of sites.bed.gz), site_1 the most
+    probable of the genome."""
     sites = []
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, CANDIDATE_SCHEMA, compression="zstd") as writer:
         rows = _Rows(writer)
@@ -87,7 +88,10 @@ def merge_candidates(
         rows.flush()
     found = [table for table in sites if len(table)]  # empty tables would loosen the column types
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame({column: pd.Series(dtype=object) for column in SITE_COLUMNS})
-    return table.assign(name=[f"site_{number}" for number in range(1, len(table) + 1)])[list(SITE_COLUMNS)]
+    ranked = np.argsort(-table["probability"].to_numpy(np.float64), kind="stable")
+    rank = np.empty(len(table), np.int64)
+    rank[ranked] = np.arange(1, len(table) + 1)
+    return table.assign(name=[f"site_{number}" for number in rank])[list(SITE_COLUMNS)]
 
 
 def _sites_of_contig(candidates: pd.DataFrame, threshold: float, gap: int, genes: pd.DataFrame | None) -> pd.DataFrame:

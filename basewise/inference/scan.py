@@ -19,6 +19,7 @@ from basewise.genome.contigs import check_contigs
 from basewise.genome.fasta import Genome, open_genome
 from basewise.genome.genes import read_genes
 from basewise.genome.intervals import read_bed
+from basewise.inference.calls import GAP
 from basewise.inference.executors import TileResult, run_processes, run_serial
 from basewise.inference.merge import CANDIDATES, SITES, TRACKS, merge_candidates, read_parts, write_sites, write_tracks
 from basewise.inference.plan import Claim, Plan, claim, finish, make_tiles, tidy
@@ -27,7 +28,6 @@ from basewise.inference.tally import Tally
 from basewise.inference.tiles import ScanJob, open_worker
 from basewise.provenance import provenance, version
 
-GAP = 24  # candidates at most this far apart on a strand are one cleavage event
 SUMMARY = "summary.json"
 _LARGE_GENOME = 1 << 25
 _TILE = {"large": 1 << 20, "small": 1 << 18}  # about ten seconds of scoring; small genomes still give every core a tile

@@ -24,14 +24,14 @@ Counts = npt.NDArray[np.int64]
 class Tally:
     """Counts a contig and strand, and histograms of candidates and of sites.
 
-    A candidate or site is in a gene when its base lies in one of the same strand (or of unknown strand).
+    A candidate or site is genic when its base lies in a gene of the same strand.
     """
 
     def __init__(self, contigs: Mapping[str, int], genes: pd.DataFrame | None) -> None:
         self._rows = {(chrom, strand): dict.fromkeys(_COUNTS, 0) for chrom in contigs for strand in _STRANDS}
         self._genes: dict[str, Regions] | None = None
         if genes is not None:
-            self._genes = {strand: merge_regions(genes[genes["strand"].isin([strand, "."])]) for strand in _STRANDS}
+            self._genes = {strand: merge_regions(genes[genes["strand"] == strand]) for strand in _STRANDS}
         self._hexamers = {kind: np.zeros(len(HEXAMERS), np.int64) for kind in ("candidates", "sites")}
         self._offsets = {kind: np.zeros(LAST + 1, np.int64) for kind in ("candidates", "sites")}
         self._probabilities = {kind: np.zeros(_BINS, np.int64) for kind in ("candidates", "sites")}
