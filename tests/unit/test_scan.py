@@ -187,7 +187,9 @@ def test_processes_write_the_same(place, done, tmp_path):
     subprocess.run([sys.executable, script, place / "g.fa", place / "model", tmp_path], check=True)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
     np.testing.assert_allclose(
-        pq.read_table(tmp_path / "1" / "candidates.parquet")["probability"], pq.read_table(done / "candidates.parquet")["probability"], atol=1e-6
+        pq.read_table(tmp_path / "1" / "candidates.parquet")["probability"],
+        pq.read_table(done / "candidates.parquet")["probability"],
+        atol=1e-6,
     )
 
 
@@ -402,5 +404,3 @@ def test_progress_is_told(place, tmp_path):
     assert sum(event[1] for event in tiles) == 9060
     assert sum(event[2] for event in tiles) == result.summary["totals"]["candidates"]
     assert watcher.events[-3:] == [("merge",), ("tracks",), ("report",)]
-
-
