@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from basewise.recipes.schema import Recipe
-from basewise.training.augment import Corpus, draw_augmentation, epoch_order, gather
+from basewise.training.augment import Corpus, Draw, draw_augmentation, epoch_order, gather
 from basewise.training.schedules import warmup_steps
 
 
@@ -59,7 +59,8 @@ def step_batches(corpus: Corpus, recipe: Recipe, plan: Plan, step: int) -> list[
     batches = []
     for first in range(0, len(rows), t.batch_size):
         part = slice(first, first + t.batch_size)
-        batches.append(Batch(*gather(corpus, rows[part], type(draw)(*(column[part] for column in draw)))))
+        chosen = Draw(draw.turn[part], draw.shift[part], draw.left[part], draw.right[part])
+        batches.append(Batch(*gather(corpus, rows[part], chosen)))
     return batches
 
 

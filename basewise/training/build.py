@@ -7,13 +7,18 @@ from basewise.backbones.base import Backbone, Tokenizer
 from basewise.backbones.classifier import FORMAT, Classifier, ClassifierConfig, find_model, load_classifier
 from basewise.backbones.configs import parse_config
 from basewise.backbones.registry import FAMILIES, build_backbone
-from basewise.backbones.tokenizers.character import CharacterTokenizer
+from basewise.backbones.tokenizers.character import CharacterTokenizer, Dialect
 from basewise.errors import BasewiseError
 from basewise.files import read_json
 from basewise.recipes.schema import Backbone as BackboneSection
 from basewise.recipes.schema import Recipe
 
-DIALECTS = {"convnet": "none", "kmers": "none", "hyenadna": "hub"}  # families that read characters: special tokens around the bases
+# special tokens around the bases, in families that read characters
+DIALECTS: dict[str, Dialect] = {"convnet": "none", "kmers": "none", "hyenadna": "hub"}
+    "convnet": "none",
+    "kmers": "none",
+    "hyenadna": "hub",
+}  # families that read characters: special tokens around the bases
 
 
 def new_classifier(recipe: Recipe, window: int | None) -> Classifier:
@@ -29,7 +34,7 @@ def new_backbone(section: BackboneSection) -> tuple[Backbone, Tokenizer]:
     """Return backbone and tokenizer: fresh ones of a family or catalog name, or those of the folder that `init` names."""
     if section.init not in ("random", "pretrained"):
         return _from_folder(section)
-    from basewise.backbones import catalog
+    from basewise.backbones import registry as catalog
 
     if section.init == "pretrained":
         return catalog.load_pretrained(section.name)

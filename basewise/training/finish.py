@@ -10,7 +10,7 @@ from basewise.backbones.classifier import Calibration, Classifier
 from basewise.evaluation.calibration import choose_threshold, fit_platt, fit_temperature
 from basewise.evaluation.judge import judge
 from basewise.evaluation.metrics import prevalence_weights
-from basewise.evaluation.scoring import Floats, score_logits, scored_labels
+from basewise.evaluation.scoring import Floats, resampling_groups, score_logits, scored_labels
 from basewise.files import atomic_path
 from basewise.recipes.schema import Recipe
 
@@ -63,13 +63,6 @@ def settle(recipe: Recipe, classifier: Classifier, examples: pd.DataFrame, batch
     return verdicts, pd.concat(tables, ignore_index=True) if tables else prediction_table(classifier, examples.iloc[:0], [])
 
 
-def resampling_groups(examples: pd.DataFrame, source: np.ndarray[Any, Any], kind: str) -> np.ndarray[Any, Any] | None:
-    """Return the group (S,) of everything scored: the examples' `group` where all have one, else the example for bases, else None."""
-    if "group" in examples and len(examples) and examples["group"].notna().all() and (examples["group"].astype(str) != "").all():
-        return examples["group"].astype(str).to_numpy(dtype=object)[source]
-    return source if kind == "base" else None
-
-
 def prediction_table(classifier: Classifier, examples: pd.DataFrame, logits: list[Floats]) -> pd.DataFrame:
     """Return one row an example: `example` (its row in the dataset), identity, split, label, logit, probability."""
     base, binary = classifier.config.kind == "base", classifier.config.outputs == 1
@@ -109,16 +102,16 @@ def compare(recipe: Recipe, verdicts: dict[str, Any]) -> list[dict[str, Any]]:
 def model_card(recipe: Recipe, classifier: Classifier, results: dict[str, Any], data: dict[str, Any]) -> str:
     """Return the README.md of a run: what it is, data, numbers with intervals, limits, how to rebuild."""
     config = classifier.config
+    size = f"A {classifier.backbone.family} classifier of {results['parameters']:,} parameters for task `{config.task}`"
+    best, calibration = results["best"], config.calibration
     lines = [
         f"# {recipe.name}",
         "",
-        f"A {classifier.backbone.family} classifier of {results['parameters']:,} parameters for task `{config.task}` (kind {config.kind}, "
-        f"labels {', '.join(config.labels)}, window {config.window or 'any'}).",
+        f"{size} (kind {config.kind}, labels {', '.join(config.labels)}, window {config.window or 'any'}).",
         "",
-        f"- weights at the start: {recipe.backbone.init}; best of {results['steps']} steps: step {results['best']['step']} "
-        f"by validation {results['best']['metric']}",
-        f"- threshold {config.threshold:.4g} ({recipe.evaluate.threshold}, chosen on the validation split); "
-        f"probability = sigmoid(logit / {config.calibration.temperature:.4g} + {config.calibration.bias:.4g})",
+        f"- weights at the start: {recipe.backbone.init}; kept: step {best['step']} of {results['steps']}, by validation {best['metric']}",
+        f"- threshold {config.threshold:.4g} ({recipe.evaluate.threshold}, chosen on the validation split)",
+        f"- probability = sigmoid(logit / {calibration.temperature:.4g} + {calibration.bias:.4g})",
         "",
         "## Data",
         "",
@@ -136,7 +129,9 @@ def model_card(recipe: Recipe, classifier: Classifier, results: dict[str, Any], 
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     if results["expected"]:
         lines += ["", "## Expected", "", "| metric | expected | reached | source |", "|---|---|---|---|"]
-        lines += [f"| {e['metric']} | {e['value']} ± {e['tolerance']} | {_number(e['reached'])} | {e['source']} |" for e in results["expected"]]
+        lines += [
+            f"| {e['metric']} | {e['value']} ± {e['tolerance']} | {_number(e['reached'])} | {e['source']} |" for e in results["expected"]
+        ]
     lines += ["", "Intervals: 95 %, percentile bootstrap. Numbers hold for data like those above and at their share of positives."]
     if recipe.source is not None:
         lines += ["", f"Source: {recipe.source.paper} {recipe.source.table}".rstrip(), "", recipe.source.notes]

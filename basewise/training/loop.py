@@ -139,7 +139,9 @@ def run(trainer: Trainer, report: Callable[[Event], None] | None = None) -> None
                 now.seconds = time.perf_counter() - clock
                 _check_loss(loss, now.step)
                 if trainer.placement.rank == 0:
-                    trainer.log.write(step=now.step, epoch=now.step / plan.steps_per_epoch, loss=loss, lr=t.lr * factor, seconds=now.seconds)
+                    trainer.log.write(
+                        step=now.step, epoch=now.step / plan.steps_per_epoch, loss=loss, lr=t.lr * factor, seconds=now.seconds
+                    )
                 scores = _validation_round(trainer, plateau) if last or validate else None
                 if report is not None:
                     report(Event(now.step, plan.total, loss, scores))
@@ -184,7 +186,7 @@ def _seed_of(*numbers: int) -> int:
 
 
 def _validation_round(trainer: Trainer, plateau: Plateau) -> Metrics | None:
-    """Validate, keep the weights when they are the best so far, and write a checkpoint; returns the scores, None without validation data."""
+    """Validate, keep the weights when they are the best so far, write a checkpoint; returns the scores, None without validation data."""
     t, now, place = trainer.recipe.train, trainer.progress, trainer.placement
     scores: Metrics | None = None
     better = True  # without validation data the last weights are the best
@@ -237,8 +239,8 @@ def validation_scores(trainer: Trainer) -> Metrics:
         raise BasewiseError('split "val" holds no scored label')
     if not np.isfinite(flat).all():
         raise BasewiseError(f"the model gives NaN or infinity at step {trainer.progress.step}: training diverged; lower train.lr")
-    z = torch.from_numpy(flat)
-    loss = loss_sum(z, torch.from_numpy(labels), LossSettings("bce")) / len(labels)
+    z = torch.tensor(flat)
+    loss = loss_sum(z, torch.tensor(labels), LossSettings("bce")) / len(labels)
     if flat.shape[1] == 1:
         scores = binary_metrics(labels, torch.sigmoid(z[:, 0].double()).numpy())
     else:

@@ -1,17 +1,16 @@
 """A recipe and a dataset in, a finished run folder out."""
 
-import json
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
 from basewise.backbones.classifier import Classifier, save_classifier
-from basewise.datasets.folder import Dataset
 from basewise.errors import BasewiseError
 from basewise.files import atomic_path, read_json, write_json
 from basewise.provenance import provenance
@@ -20,10 +19,13 @@ from basewise.training import finish, loop, runs
 from basewise.training.build import new_classifier
 from basewise.training.placement import Placement
 
+if TYPE_CHECKING:
+    from basewise.datasets.folder import Dataset
+
 
 def train(
     recipe: Recipe,
-    dataset: Dataset,
+    dataset: "Dataset",
     run_folder: str | Path,
     *,
     resume: bool = False,
@@ -56,7 +58,7 @@ def train(
     return _finish(trainer, dataset, examples) if placement.rank == 0 else {}
 
 
-def _finish(trainer: loop.Trainer, dataset: Dataset, examples: pd.DataFrame) -> dict[str, Any]:
+def _finish(trainer: loop.Trainer, dataset: "Dataset", examples: pd.DataFrame) -> dict[str, Any]:
     recipe, classifier, folder, done = trainer.recipe, trainer.classifier.eval(), trainer.folder, trainer.progress
     verdicts, predictions = finish.settle(recipe, classifier, examples, recipe.train.eval_batch_size or 4 * recipe.train.batch_size)
     results = {
@@ -80,7 +82,7 @@ def write_run(
     classifier: Classifier,
     results: dict[str, Any],
     predictions: pd.DataFrame,
-    dataset: Dataset,
+    dataset: "Dataset",
     **facts: Any,
 ) -> dict[str, Any]:
     """Write model/, predictions.parquet, results.json, README.md and, last, run.json; then checkpoints go. Returns `results`."""
@@ -102,7 +104,7 @@ def recipe_hash(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
-def prepare_examples(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
+def prepare_examples(recipe: Recipe, dataset: "Dataset") -> pd.DataFrame:
     """Return the dataset's examples, checked against the recipe and cut to its window (around the center base) where it names one."""
     kind = dataset.manifest.get("kind", recipe.kind)
     if kind != recipe.kind:
@@ -122,7 +124,9 @@ def prepare_examples(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
         raise BasewiseError("head.window cuts sequences, which is for kind sequence; build a base-level dataset of that window instead")
     starts = (examples["sequence"].str.len() // 2 - window // 2).to_numpy()
     if (starts < 0).any():
-        raise BasewiseError(f"head.window is {window}, but the dataset's shortest sequence has {examples['sequence'].str.len().min()} bases")
+        raise BasewiseError(
+            f"head.window is {window}, but the dataset's shortest sequence has {examples['sequence'].str.len().min()} bases"
+        )
     cut = [s[a : a + window] for s, a in zip(examples["sequence"], starts, strict=True)]
     return examples.assign(sequence=pd.Series(cut, index=examples.index, dtype=object))
 
