@@ -9,10 +9,14 @@ from basewise.errors import BasewiseError
 
 
 def train(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe: a TOML file, or the name of a shipped one (polya_glm/hyenadna_gene_gene).")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe: a TOML file, or the name of a shipped one (polya_glm/hyenadna_gene_gene).")
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The run folder to write.")] = Path("run"),
     data: Annotated[Path | None, typer.Option("--data", help="Dataset folder; overrides the recipe's data.path.")] = None,
-    backbone: Annotated[str | None, typer.Option("--backbone", help="Without a recipe: a family or catalog name (convnet, hyenadna-tiny-1k).")] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="Without a recipe: a family or catalog name (convnet, hyenadna-tiny-1k).")
+    ] = None,
     init: Annotated[str | None, typer.Option("--init", help="Weights to start from: random, pretrained, or a folder.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, e.g. train.lr=1e-4; may be repeated.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed, to the same result.")] = False,

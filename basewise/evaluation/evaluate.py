@@ -37,7 +37,9 @@ def evaluate_model(
     if kind != classifier.config.kind:
         raise BasewiseError(f'model {model} answers questions of kind "{classifier.config.kind}", but {dataset.path} is of kind "{kind}"')
     if by is not None and by not in examples:
-        raise BasewiseError(f"no column {by!r} in the examples, there are: {', '.join(examples.columns)}.{did_you_mean(by, examples.columns)}")
+        raise BasewiseError(
+            f"no column {by!r} in the examples, there are: {', '.join(examples.columns)}.{did_you_mean(by, examples.columns)}"
+        )
     logits = score_logits(classifier, examples["sequence"].tolist(), batch_size=batch_size, device=device)
     labels, flat, source = scored_labels(examples, logits, kind)
     if len(labels) and labels.max() >= len(classifier.config.labels):

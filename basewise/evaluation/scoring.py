@@ -67,10 +67,11 @@ def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]
 
 
 def scored_labels(examples: pd.DataFrame, logits: list[Floats], kind: str) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
-    """Return labels (S,), logits (S, C) and the example row (S,) of everything scored: examples, or bases whose label is not -1."""
+    """Return labels (S,), logits (S, C) and the example row (S,) of everything scored: examples, or bases, whose label is not -1."""
     if kind != "base":
         labels = examples["label"].to_numpy(np.int64)
-        return labels, np.stack(logits) if logits else np.empty((0, 1), np.float32), np.arange(len(examples))
+        known = np.flatnonzero(labels >= 0)
+        return labels[known], np.stack(logits)[known] if logits else np.empty((0, 1), np.float32), known
     rows = [np.asarray(row, dtype=np.int64) for row in examples["label"]]
     if any(len(row) != len(z) for row, z in zip(rows, logits, strict=True)):
         raise BasewiseError("this dataset's labels are not one a base of its sequences, but the model answers base by base")

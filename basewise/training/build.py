@@ -15,10 +15,6 @@ from basewise.recipes.schema import Recipe
 
 # special tokens around the bases, in families that read characters
 DIALECTS: dict[str, Dialect] = {"convnet": "none", "kmers": "none", "hyenadna": "hub"}
-    "convnet": "none",
-    "kmers": "none",
-    "hyenadna": "hub",
-}  # families that read characters: special tokens around the bases
 
 
 def new_classifier(recipe: Recipe, window: int | None) -> Classifier:

@@ -117,6 +117,8 @@ def prepare_examples(recipe: Recipe, dataset: "Dataset") -> pd.DataFrame:
             f"the dataset is not the one recipe {recipe.name} asks for: {'; '.join(different)}; build that one, or --set data.KEY=VALUE"
         )
     examples = dataset.examples
+    if recipe.kind == "sequence":
+        examples = examples[examples["label"] >= 0]  # -1: not known
     window = recipe.head.window
     if window is None:
         return examples
