@@ -1,4 +1,4 @@
-"""A backbone that only counts: the hidden state of a base is the weight of the k-mers that start there, so that their mean is a linear model.
+"""A backbone that only counts: the hidden state of a base is the weight of the k-mers that start there; their mean is a linear model.
 
 With `SequenceHead(pool="mean")` of weight 1 and bias b the logit is  b + sum over k-mers of weight * count / length, which is logistic
 regression on k-mer frequencies behind the same interface as every other model. With `bins` > 1 each stretch of the sequence has

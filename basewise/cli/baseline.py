@@ -11,7 +11,7 @@ def baseline(
     data: Annotated[Path, typer.Option("--data", help="Dataset folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The run folder to write.")],
     window: Annotated[int | None, typer.Option("--window", help="Read only this many bases around the center base.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="section.key=value of the baseline's recipe; may be repeated.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="section.key=value of its recipe; may be repeated.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run folder.")] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
@@ -36,8 +36,6 @@ def baseline(
     dataset = open_dataset(data)
     chosen = [*([f"head.window={window}"] if window is not None else []), *(settings or [])]
     with training_bar(baseline_recipe(name, dataset, chosen).train.metric) as report:
-        results = train_baseline(
-            name, dataset, output, settings=chosen, resume=resume, force=force, device=device, progress=report
-        )
+        results = train_baseline(name, dataset, output, settings=chosen, resume=resume, force=force, device=device, progress=report)
     show_verdicts(results["splits"])
     typer.echo(f"run folder: {output}")
