@@ -10,7 +10,7 @@ from basewise.backbones.classifier import load_classifier
 from basewise.datasets.folder import Dataset
 from basewise.errors import BasewiseError, did_you_mean
 from basewise.evaluation.judge import judge, judge_by
-from basewise.evaluation.scoring import resampling_groups, score_logits, scored_labels
+from basewise.evaluation.scoring import answers, resampling_groups, score_logits, scored_labels
 from basewise.provenance import provenance
 
 
@@ -44,7 +44,7 @@ def evaluate_model(
     labels, flat, source = scored_labels(examples, logits, kind)
     if len(labels) and labels.max() >= len(classifier.config.labels):
         raise BasewiseError(f"{dataset.path} has label {labels.max()}, but model {model} knows {len(classifier.config.labels)} labels")
-    p, cut = classifier.probabilities(flat), classifier.config.threshold if threshold is None else threshold
+    p, cut = answers(classifier, flat), classifier.config.threshold if threshold is None else threshold
     groups = resampling_groups(examples, source, kind)
     result: dict[str, Any] = {
         "model": str(model),

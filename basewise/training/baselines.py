@@ -2,21 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from basewise.backbones.classifier import Classifier
+from basewise.datasets.folder import Dataset
 from basewise.errors import BasewiseError, did_you_mean
 from basewise.evaluation.baselines import KmerModel, fit_kmer_lr
 from basewise.recipes.schema import Recipe, apply_overrides, load_recipe
 from basewise.training import finish, loop, runs
 from basewise.training.build import new_classifier
-from basewise.training.train import common_length, prepare_examples, train, write_run
-
-if TYPE_CHECKING:
-    from basewise.datasets.folder import Dataset
+from basewise.training.train import prepare_examples, train, write_run
 
 BASELINES = {
     "kmer-lr": "basewise/kmer_lr",
@@ -25,7 +23,7 @@ BASELINES = {
 }
 
 
-def baseline_recipe(name: str, dataset: "Dataset", settings: list[str]) -> Recipe:
+def baseline_recipe(name: str, dataset: Dataset, settings: list[str]) -> Recipe:
     """Return the shipped recipe of a baseline with `settings` applied, fitted to the dataset's task and kind.
 
     "random-init" is a recipe with random weights whatever `backbone.init` says: the control for what pretraining gave.
@@ -43,7 +41,7 @@ def baseline_recipe(name: str, dataset: "Dataset", settings: list[str]) -> Recip
 
 def train_baseline(
     name: str,
-    dataset: "Dataset",
+    dataset: Dataset,
     run_folder: str | Path,
     *,
     settings: list[str] | None = None,
@@ -61,13 +59,13 @@ def train_baseline(
     return _train_kmer_lr(recipe, dataset, Path(run_folder), resume=resume, force=force)
 
 
-def _train_kmer_lr(recipe: Recipe, dataset: "Dataset", folder: Path, *, resume: bool, force: bool) -> dict[str, Any]:
+def _train_kmer_lr(recipe: Recipe, dataset: Dataset, folder: Path, *, resume: bool, force: bool) -> dict[str, Any]:
     examples = prepare_examples(recipe, dataset)
     parts = {split: part for split, part in examples.groupby("split") if split in ("train", "val")}
     if "train" not in parts:
         raise BasewiseError('the dataset has no example in split "train"')
     runs.open_run(folder, recipe, resume=False, force=force or (resume and not runs.is_finished(folder)))
-    classifier = new_classifier(recipe, common_length(examples))
+    classifier = new_classifier(recipe, dataset.manifest.get("window"))
     config: Any = classifier.backbone.config  # type: ignore[attr-defined]
     split = {name: (part["sequence"].tolist(), part["label"].to_numpy(np.int64)) for name, part in parts.items()}
     model = fit_kmer_lr(split["train"], split.get("val"), config.ks, config.bins)

@@ -16,17 +16,6 @@ from basewise.recipes.schema import Recipe
 # special tokens around the bases, in families that read characters
 DIALECTS: dict[str, Dialect] = {"convnet": "none", "kmers": "none", "hyenadna": "hub"}
 
-# published sizes: width, layers, l_max (tokens). Source: config.json of LongSafari/<name>-seqlen-hf
-HYENADNA = {
-    "hyenadna-tiny-1k": (128, 2, 1026),
-    "hyenadna-tiny-1k-d256": (256, 2, 1026),
-    "hyenadna-tiny-16k": (128, 2, 16386),
-    "hyenadna-small-32k": (256, 4, 32770),
-    "hyenadna-medium-160k": (256, 8, 160002),
-    "hyenadna-medium-450k": (256, 8, 450002),
-    "hyenadna-large-1m": (256, 8, 1000002),
-}
-
 
 def new_classifier(recipe: Recipe, window: int | None) -> Classifier:
     """Return the classifier of a recipe; random weights come from torch's generator as it stands. `window` is that of the data."""
@@ -38,28 +27,24 @@ def new_classifier(recipe: Recipe, window: int | None) -> Classifier:
 
 
 def new_backbone(section: BackboneSection) -> tuple[Backbone, Tokenizer]:
-    """Return backbone and tokenizer: fresh ones of a family or published size, or those of the folder that `init` names."""
+    """Return backbone and tokenizer: fresh ones of a family or catalog name, the catalog's checkpoint, or those of a folder."""
+    from basewise.backbones import catalog, checkpoints
+
     if section.init == "pretrained":
-        raise BasewiseError(
-            f"the pretrained weights of {section.name} are not part of the package: give the folder you have them in (--init PATH), "
-            "or train from random weights (--init random)"
-        )
+        backbone, tokenizer = checkpoints.load_pretrained(section.name)
+        _check_shape(backbone, section, section.name)
+        return backbone, tokenizer
     if section.init != "random":
         return _from_folder(section)
     family, values = section.name, dict(section.config)
-    if family in HYENADNA:
-        family, values = "hyenadna", {**_hyenadna(section.name), **values}
     if family not in FAMILIES:
-        known = (*FAMILIES, *HYENADNA)
-        raise BasewiseError(f"unknown backbone {section.name!r}, known: {', '.join(known)}.{did_you_mean(section.name, known)}")
+        names = (*FAMILIES, *catalog.entries())
+        if family not in names:
+            raise BasewiseError(f"unknown backbone {family!r}, known: {', '.join(names)}.{did_you_mean(family, names)}")
+        family, values = catalog.family_of(section.name), {**catalog.config_of(section.name), **values}
     if family not in DIALECTS:
         raise BasewiseError(f"backbone {section.name} needs a vocabulary: give the folder of a checkpoint (--init PATH)")
     return build_backbone(family, values, "the recipe"), CharacterTokenizer(DIALECTS[family])
-
-
-def _hyenadna(name: str) -> dict[str, int]:
-    d_model, n_layer, l_max = HYENADNA[name]
-    return {"d_model": d_model, "n_layer": n_layer, "d_inner": 4 * d_model, "l_max": l_max}
 
 
 def _from_folder(section: BackboneSection) -> tuple[Backbone, Tokenizer]:
@@ -67,14 +52,17 @@ def _from_folder(section: BackboneSection) -> tuple[Backbone, Tokenizer]:
     if not path.exists():
         raise BasewiseError(f'backbone.init is {section.init!r}, expected "random", "pretrained" or the path of a folder with weights')
     backbone, tokenizer = _load(path)
-    known = (section.name,)
-    if section.name in FAMILIES and backbone.family not in known:
+    if section.name in FAMILIES and backbone.family != section.name:
         raise BasewiseError(f"{path} holds a {backbone.family} backbone, but the recipe names {section.name}")
+    _check_shape(backbone, section, path)
+    return backbone, tokenizer
+
+
+def _check_shape(backbone: Backbone, section: BackboneSection, source: object) -> None:
     found: dict[str, Any] = backbone.config.model_dump(mode="json")  # type: ignore[attr-defined]
     different = [f"{k} = {v!r} instead of {found.get(k)!r}" for k, v in section.config.items() if found.get(k) != v]
     if different:
-        raise BasewiseError(f"backbone.config asks for {', '.join(different)} of {path}; weights of one shape cannot take another")
-    return backbone, tokenizer
+        raise BasewiseError(f"backbone.config asks for {', '.join(different)} of {source}; weights of one shape cannot take another")
 
 
 def _load(path: Path) -> tuple[Backbone, Tokenizer]:

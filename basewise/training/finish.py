@@ -10,7 +10,7 @@ from basewise.backbones.classifier import Calibration, Classifier
 from basewise.evaluation.calibration import choose_threshold, fit_platt, fit_temperature
 from basewise.evaluation.judge import judge
 from basewise.evaluation.metrics import prevalence_weights
-from basewise.evaluation.scoring import Floats, resampling_groups, score_logits, scored_labels
+from basewise.evaluation.scoring import Floats, answers, one_logit, resampling_groups, score_logits, scored_labels
 from basewise.files import atomic_path
 from basewise.recipes.schema import Recipe
 
@@ -22,11 +22,11 @@ def calibrate(recipe: Recipe, labels: np.ndarray[Any, Any], logits: Floats) -> C
     rule = recipe.evaluate
     if rule.calibrate == "none" or not len(labels):
         return Calibration()
-    if logits.shape[1] > 1:
+    if logits.shape[1] > 2:
         return Calibration(temperature=fit_temperature(logits, labels))
     weights = prevalence_weights(labels, rule.prevalence)
-    if rule.calibrate == "temperature":
-        return Calibration(temperature=fit_temperature(logits[:, 0], labels, weights))
+    if rule.calibrate == "temperature" or logits.shape[1] == 2:  # two logits have no place for a bias
+        return Calibration(temperature=fit_temperature(one_logit(logits)[:, 0], labels, weights))
     temperature, bias = fit_platt(logits[:, 0], labels, weights)
     return Calibration(temperature=temperature, bias=bias)
 
@@ -47,8 +47,8 @@ def settle(recipe: Recipe, classifier: Classifier, examples: pd.DataFrame, batch
     if "val" in logits:
         labels, flat, _ = scored_labels(examples[examples["split"] == "val"], logits["val"], recipe.kind)
         classifier.config = classifier.config.model_copy(update={"calibration": calibrate(recipe, labels, flat)})
-        if flat.shape[1] == 1:
-            p = classifier.probabilities(flat)
+        p = answers(classifier, flat)
+        if p.ndim == 1:
             threshold = choose_threshold(labels, p, rule.threshold, prevalence=rule.prevalence)
     classifier.config = classifier.config.model_copy(update={"threshold": threshold})
     verdicts, tables = {}, []
@@ -57,7 +57,7 @@ def settle(recipe: Recipe, classifier: Classifier, examples: pd.DataFrame, batch
         labels, flat, source = scored_labels(part, values, recipe.kind)
         groups = resampling_groups(part, source, recipe.kind)
         verdicts[split] = judge(
-            labels, classifier.probabilities(flat), threshold, bootstrap=rule.bootstrap, seed=recipe.train.seed, groups=groups
+            labels, answers(classifier, flat), threshold, bootstrap=rule.bootstrap, seed=recipe.train.seed, groups=groups
         )
         tables.append(prediction_table(classifier, part, values))
     return verdicts, pd.concat(tables, ignore_index=True) if tables else prediction_table(classifier, examples.iloc[:0], [])
@@ -65,14 +65,14 @@ def settle(recipe: Recipe, classifier: Classifier, examples: pd.DataFrame, batch
 
 def prediction_table(classifier: Classifier, examples: pd.DataFrame, logits: list[Floats]) -> pd.DataFrame:
     """Return one row an example: `example` (its row in the dataset), identity, split, label, logit, probability."""
-    base, binary = classifier.config.kind == "base", classifier.config.outputs == 1
+    base, binary = classifier.config.kind == "base", len(classifier.config.labels) == 2
     table = pd.DataFrame({"example": examples.index.to_numpy(np.int64), "split": examples["split"].to_numpy(dtype=object)})
     for column in IDENTITY:
         if column in examples:
             table[column] = examples[column].to_numpy()
     table["label"] = examples["label"].to_numpy()
-    probabilities = [classifier.probabilities(z) for z in logits]
-    shown = [z[..., 0] if binary else z for z in logits]
+    probabilities = [answers(classifier, z) for z in logits]
+    shown = [one_logit(z)[..., 0] if binary else z for z in logits]
     scalar = binary and not base
     for name, values in (("logit", shown), ("probability", probabilities)):
         if scalar:

@@ -21,7 +21,7 @@ from torch import Tensor
 from basewise.backbones.classifier import Classifier
 from basewise.errors import BasewiseError, did_you_mean
 from basewise.evaluation.metrics import BINARY_METRICS, MULTICLASS_METRICS, Metrics, binary_metrics, multiclass_metrics
-from basewise.evaluation.scoring import score_logits, scored_labels
+from basewise.evaluation.scoring import one_logit, score_logits, scored_labels
 from basewise.recipes.schema import Recipe
 from basewise.training import runs
 from basewise.training.augment import Corpus, epoch_order, make_corpus
@@ -68,9 +68,9 @@ class Trainer:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
 
-def check_metric(recipe: Recipe, classes: int) -> None:
+def check_metric(recipe: Recipe) -> None:
     """Refuse a selection metric that this question does not have."""
-    known = ("loss", *(BINARY_METRICS if classes == 1 else MULTICLASS_METRICS))
+    known = ("loss", *(BINARY_METRICS if len(recipe.head.labels) == 2 else MULTICLASS_METRICS))
     if recipe.train.metric not in known:
         hint = did_you_mean(recipe.train.metric, known)
         raise BasewiseError(f"train.metric is {recipe.train.metric!r}, expected one of {', '.join(known)}.{hint}")
@@ -239,9 +239,9 @@ def validation_scores(trainer: Trainer) -> Metrics:
         raise BasewiseError('split "val" holds no scored label')
     if not np.isfinite(flat).all():
         raise BasewiseError(f"the model gives NaN or infinity at step {trainer.progress.step}: training diverged; lower train.lr")
-    z = torch.tensor(flat)
+    z = torch.tensor(one_logit(flat))
     loss = loss_sum(z, torch.tensor(labels), LossSettings("bce")) / len(labels)
-    if flat.shape[1] == 1:
+    if z.shape[1] == 1:
         scores = binary_metrics(labels, torch.sigmoid(z[:, 0].double()).numpy())
     else:
         scores = multiclass_metrics(labels, torch.softmax(z.double(), -1).numpy())

@@ -5,12 +5,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
 
 from basewise.backbones.classifier import Classifier, save_classifier
+from basewise.datasets.folder import Dataset
 from basewise.errors import BasewiseError
 from basewise.files import atomic_path, read_json, write_json
 from basewise.provenance import provenance
@@ -19,13 +20,10 @@ from basewise.training import finish, loop, runs
 from basewise.training.build import new_classifier
 from basewise.training.placement import Placement
 
-if TYPE_CHECKING:
-    from basewise.datasets.folder import Dataset
-
 
 def train(
     recipe: Recipe,
-    dataset: "Dataset",
+    dataset: Dataset,
     run_folder: str | Path,
     *,
     resume: bool = False,
@@ -38,6 +36,7 @@ def train(
     Deterministic given recipe, dataset and device. With `resume` a killed run goes on from its last checkpoint to the same weights, and a
     finished one is left as it is. Split "train" gives the weights, "val" all choices, "test" nothing but numbers.
     """
+    loop.check_metric(recipe)
     examples = prepare_examples(recipe, dataset)
     placement = Placement(device, recipe.train.precision)
     folder = Path(run_folder)
@@ -50,15 +49,14 @@ def train(
     placement.wait()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
-        classifier = new_classifier(recipe, common_length(examples))
-    loop.check_metric(recipe, classifier.config.outputs)
+        classifier = new_classifier(recipe, dataset.manifest.get("window"))
     trainer = loop.start(recipe, classifier, examples, folder, placement)
     loop.run(trainer, progress)
     classifier.load_state_dict(runs.load_best(folder, trainer.progress.best_step))
     return _finish(trainer, dataset, examples) if placement.rank == 0 else {}
 
 
-def _finish(trainer: loop.Trainer, dataset: "Dataset", examples: pd.DataFrame) -> dict[str, Any]:
+def _finish(trainer: loop.Trainer, dataset: Dataset, examples: pd.DataFrame) -> dict[str, Any]:
     recipe, classifier, folder, done = trainer.recipe, trainer.classifier.eval(), trainer.folder, trainer.progress
     verdicts, predictions = finish.settle(recipe, classifier, examples, recipe.train.eval_batch_size or 4 * recipe.train.batch_size)
     results = {
@@ -82,7 +80,7 @@ def write_run(
     classifier: Classifier,
     results: dict[str, Any],
     predictions: pd.DataFrame,
-    dataset: "Dataset",
+    dataset: Dataset,
     **facts: Any,
 ) -> dict[str, Any]:
     """Write model/, predictions.parquet, results.json, README.md and, last, run.json; then checkpoints go. Returns `results`."""
@@ -104,7 +102,7 @@ def recipe_hash(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
-def prepare_examples(recipe: Recipe, dataset: "Dataset") -> pd.DataFrame:
+def prepare_examples(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
     """Return the dataset's examples, checked against the recipe and cut to its window (around the center base) where it names one."""
     kind = dataset.manifest.get("kind", recipe.kind)
     if kind != recipe.kind:
@@ -131,9 +129,3 @@ def prepare_examples(recipe: Recipe, dataset: "Dataset") -> pd.DataFrame:
         )
     cut = [s[a : a + window] for s, a in zip(examples["sequence"], starts, strict=True)]
     return examples.assign(sequence=pd.Series(cut, index=examples.index, dtype=object))
-
-
-def common_length(examples: pd.DataFrame) -> int | None:
-    """Return the length all sequences share, or None."""
-    lengths = examples["sequence"].str.len().unique()
-    return int(lengths[0]) if len(lengths) == 1 else None

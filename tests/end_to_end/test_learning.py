@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics as sk
-from basewise.datasets.folder import open_dataset
 
 from basewise.backbones.classifier import load_classifier
+from basewise.datasets.folder import open_dataset
 from basewise.evaluation.baselines import kmer_frequencies
 from basewise.evaluation.scoring import score_logits
 from basewise.recipes.schema import load_recipe, recipe_from

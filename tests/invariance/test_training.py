@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from basewise.datasets.folder import open_dataset
 from safetensors.torch import load_file
 
+from basewise.datasets.folder import open_dataset
 from basewise.errors import BasewiseError
 from basewise.recipes.schema import apply_overrides, recipe_from, recipe_to_toml
 from basewise.testing.datasets import planted_dataset
@@ -44,14 +44,14 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
 def killer(at):
     def report(event):
         if event.step >= at:
-            raise Killed
+            raise KilledError
 
     return report
 
@@ -70,7 +70,7 @@ def test_interrupted_and_resumed_equals_one_go(dataset, tmp_path, backbone):
     r = recipe(backbone, **FULL)
     whole = train(r, dataset, tmp_path / "whole")
     for stop in (5, 10):  # before the first checkpoint, and after it
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train(r, dataset, tmp_path / "cut", resume=True, progress=killer(stop))
     assert not (tmp_path / "cut" / "run.json").exists()
     resumed = train(r, dataset, tmp_path / "cut", resume=True)
@@ -140,7 +140,7 @@ def test_resume_refuses_another_recipe_and_leaves_a_finished_run_alone(dataset, 
 
 
 def test_a_damaged_checkpoint_is_said(dataset, tmp_path):
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(recipe(), dataset, tmp_path / "r", progress=killer(8))
     checkpoint = tmp_path / "r" / "checkpoints" / "last.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
@@ -223,8 +223,8 @@ def test_data_that_do_not_fit_are_refused(dataset, tmp_path):
         train(recipe(head={"kind": "base"}), dataset, tmp_path / "r")
     with pytest.raises(BasewiseError, match='no example in split "train"'):
         train(recipe(), replace(dataset, examples=dataset.examples[dataset.examples["split"] == "val"]), tmp_path / "r2")
+    other = recipe_from({**recipe().model_dump(), "data": {"variant": "clean"}}, "r")
     with pytest.raises(BasewiseError, match="variant"):
-        other = recipe_from({**recipe().model_dump(), "data": {"variant": "clean"}}, "r")
         train(other, replace(dataset, manifest={**dataset.manifest, "variant": "published"}), tmp_path / "r3")
 
 
