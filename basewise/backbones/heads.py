@@ -41,6 +41,16 @@ def token_of_base(tokens: Tokens) -> Tensor:
     return torch.where(covered, first.cummax(dim=1).values, -1)
 
 
+def mirror_tokens(tokens: Tokens) -> Tensor:
+    """Return (B, T): for a base the index of its mirror image in its sequence, for every other token its own index."""
+    is_base = base_tokens(tokens)
+    T = is_base.shape[1]
+    position = torch.arange(T, device=is_base.device).expand_as(is_base)
+    first = is_base.int().argmax(1, keepdim=True)
+    last = T - 1 - is_base.flip(1).int().argmax(1, keepdim=True)
+    return torch.where(is_base, first + last - position, position)
+
+
 def pool_hidden(hidden: Tensor, tokens: Tokens, pool: str) -> Tensor:
     """Return (B, D), one vector a row.
 
@@ -57,11 +67,9 @@ def pool_hidden(hidden: Tensor, tokens: Tokens, pool: str) -> Tensor:
     rows = torch.arange(hidden.shape[0], device=hidden.device)
     T = hidden.shape[1]
     if pool == "mean":
-        weight = ((tokens.spans[..., 1] - tokens.spans[..., 0]) * tokens.mask).to(hidden.dtype)  # (B, T)
-        return torch.einsum("bt,btd->bd", weight, hidden) / weight.sum(1, keepdim=True).clamp_min(1)
+        return _weighted_mean(hidden, (tokens.spans[..., 1] - tokens.spans[..., 0]) * tokens.mask)
     if pool == "official-pool":
-        weight = tokens.mask.to(hidden.dtype)
-        return torch.einsum("bt,btd->bd", weight, hidden) / weight.sum(1, keepdim=True).clamp_min(1)
+        return _weighted_mean(hidden, tokens.mask)
     if pool == "last":
         return hidden[rows, T - 1 - tokens.mask.flip(1).int().argmax(1)]
     if pool == "cls":
@@ -181,6 +189,13 @@ class GroupHead(nn.Module):
         answers = nn.functional.scaled_dot_product_attention(queries, self.key(chunks), self.value(chunks), attn_mask=seen)
         logits: Tensor = self.linear(self.dropout(answers.flatten(1)))
         return logits
+
+
+def _weighted_mean(hidden: Tensor, weight: Tensor) -> Tensor:
+    """Return (B, D), summed in float32 whatever the hidden states are stored in; rows of weight 0 give zeros."""
+    weight = weight.float()  # (B, T)
+    total = (weight[..., None] * hidden.float()).sum(1)
+    return (total / weight.sum(1, keepdim=True).clamp_min(1)).to(hidden.dtype)
 
 
 def _take(values: Tensor, index: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class CharacterTokenizer:
         What ``tokenize(special_tokens=True)`` adds: "hub" appends [SEP] (hub tokenizer and pretraining), "standalone" gives
         [CLS] ... [SEP] (the colab tokenizer), "none" adds nothing (fine-tuning as published, and our convolution networks).
     pad_side
-        Side of [PAD] where a batch is ragged. Ours is right; the official tokenizers pad left. Backbones here give the same answer for both.
+        Side of [PAD] where a batch is ragged. Ours is right, the official one is left; backbones here give the same answer.
 
     Notes
     -----
@@ -54,6 +54,7 @@ class CharacterTokenizer:
     family = "character"
     vocabulary_size = len(VOCABULARY)
     pad_id = PAD
+    complement = COMPLEMENT
 
     def __init__(self, special_tokens: Dialect = "hub", pad_side: PadSide = "right") -> None:
         self.special_tokens: Dialect = _dialect(special_tokens)
@@ -138,14 +139,16 @@ class CharacterTokenizer:
         """Return the tokenizer with `settings`; unknown settings are refused."""
         unknown = set(settings) - {"special_tokens", "pad_side"}
         if unknown:
-            raise BasewiseError(f"unknown character tokenizer settings {', '.join(sorted(unknown))} in {folder}; known: special_tokens, pad_side")
+            raise BasewiseError(
+                f"unknown character tokenizer settings {', '.join(sorted(unknown))} in {folder}; known: special_tokens, pad_side"
+            )
         return cls(**settings)
 
 
 def _dialect(name: object) -> Dialect:
     for known in get_args(Dialect):
         if name == known:
-            return known  # type: ignore[no-any-return]
+            return known
     raise BasewiseError(f"special_tokens is {name!r}, expected one of {', '.join(_AROUND)}.{did_you_mean(str(name), _AROUND)}")
 
 
