@@ -139,6 +139,11 @@ class Classifier(nn.Module):
         chunks
             Kind "individual": how many consecutive rows belong to one individual.
         """
+        if not tokens.ids.shape[
+            1
+        ]:  # nothing but empty sequences: one column of padding, so that they get the answer they get beside others
+            B, pad = tokens.ids.shape[0], getattr(self.tokenizer, "pad_id", 0)
+            tokens = Tokens(tokens.ids.new_full((B, 1), pad), tokens.mask.new_zeros((B, 1)), tokens.spans.new_zeros((B, 1, 2)))
         tokens = Tokens(*(part.to(self.device) for part in tokens))
         if self.config.kind == "sequence" and self.config.pool == "center" and hasattr(self.backbone, "encode_valid"):
             return self.head.score(self._center(tokens, embedded))  # type: ignore[operator]

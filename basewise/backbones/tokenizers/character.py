@@ -91,7 +91,7 @@ class CharacterTokenizer:
         dialect = self.special_tokens if special_tokens is True else _dialect(special_tokens or "none")
         side = pad_side or self.pad_side
         if policy not in get_args(Policy) or side not in get_args(PadSide):
-            raise BasewiseError(f"policy {policy!r} with pad_side {side!r}: expected official or normalize, and left or right")
+            raise BasewiseError(f"policy {policy!r} with pad_side {side!r}: expected official or normalize, left or right")
         before, after = _AROUND[dialect]
         room = None if max_length is None else max_length - len(before) - len(after)
         if room is not None and room < 0:
