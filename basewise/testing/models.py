@@ -26,7 +26,7 @@ def tiny_hyenadna(seed: int = 0, **settings: Any) -> hyenadna.Model:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("freq"):
-                parameter += 1.0  # around 0 the filter would be flat, around the published 10 random weights make it chaotic
+                parameter.add_(1.0)  # around 0 the filter would be flat, around the published 10 random weights make it chaotic
     return model
 
 

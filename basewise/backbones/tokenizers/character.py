@@ -51,7 +51,6 @@ class CharacterTokenizer:
     the standalone tokenizer reads their characters one by one).
     """
 
-    family = "character"
     vocabulary_size = len(VOCABULARY)
     pad_id = PAD
     complement = COMPLEMENT
