@@ -121,8 +121,8 @@ class _Layer(nn.Module):
         x = self.attention_norm(self.dropout(self.attention["output"](seen)) + x)
         gate, content = self.mlp["gated"](x).chunk(2, dim=-1)
         # the published code drops units of the product, before the last projection
-        x = self.mlp_norm(self.mlp["outer"](self.dropout(F.gelu(gate) * content)) + x)
-        return x
+        answer: Tensor = self.mlp_norm(self.mlp["outer"](self.dropout(F.gelu(gate) * content)) + x)
+        return answer
 
 
 def alibi_slopes(heads: int) -> list[float]:
@@ -164,5 +164,5 @@ NAMES = {
 
 
 def rename_official(state: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Return `state` under our names; a pooler and classifier become head.dense.* and head.linear.*; unknown names are kept, to be refused."""
+    """Return `state` under our names; pooler and classifier become head.dense.* and head.linear.*; unknown names are kept."""
     return rename(state, NAMES, drop=["lm_head.decoder.weight"] if config.lm_head == "tied" else [])

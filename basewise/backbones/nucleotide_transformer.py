@@ -14,7 +14,9 @@ Licence: the published weights are CC BY-NC-SA 4.0, for non-commercial use only.
 Source: Dalla-Torre et al. 2025, doi:10.1038/s41592-024-02523-z.
 """
 
+import logging
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, overload
 
 import torch
@@ -36,6 +38,10 @@ from basewise.backbones.transformer import (
     run_layers,
 )
 from basewise.errors import BasewiseError
+
+LICENCE = "Nucleotide Transformer: the published weights are CC BY-NC-SA 4.0, for NON-COMMERCIAL use only, also models trained from them"
+
+logger = logging.getLogger(__name__)
 
 FIRST_POSITION = 2
 MASK_SHARE = 0.15 * 0.8  # share of tokens that were <mask> in pretraining: the embeddings are scaled as if that were so
@@ -79,6 +85,7 @@ class Model(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        _show_licence()
         self.config = config
         self.width = config.hidden_size
         self.max_tokens: int | None = config.max_position_embeddings - FIRST_POSITION
@@ -127,6 +134,12 @@ class Model(nn.Module):
     def lm_logits(self, hidden: Tensor) -> Tensor:
         """Return masked-language logits (B, T, V) for hidden states (B, T, D)."""
         return lm_logits(self.lm_head, hidden, self.words)
+
+
+@cache
+def _show_licence() -> None:
+    """Say once a process what the licence asks for."""
+    logger.warning(LICENCE)
 
 
 class _Layer(nn.Module):

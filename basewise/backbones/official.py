@@ -27,7 +27,7 @@ def pick(schema: type[BaseModel], values: Mapping[str, Any], must: Mapping[str, 
 def rename(state: Mapping[str, Tensor], names: Mapping[str, str], drop: Iterable[str] = ()) -> dict[str, Tensor]:
     """Return `state` under new names: the first pattern of `names` that matches the start of a name replaces that part.
 
-    A target of ``""`` or a new name in `drop` leaves the tensor out. Names that no pattern knows are kept, so that they show up as left over.
+    A target of ``""`` or a new name in `drop` leaves the tensor out. Names that no pattern knows are kept, to show up as left over.
     Raises BasewiseError when two tensors that ought to be copies of one differ.
     """
     patterns = [(re.compile(pattern), new) for pattern, new in names.items()]
@@ -43,7 +43,9 @@ def rename(state: Mapping[str, Tensor], names: Mapping[str, str], drop: Iterable
         if not new_name or new_name in out_of_use:
             continue
         if new_name in renamed and not torch.equal(renamed[new_name], tensor):
-            raise BasewiseError(f"weights {origin[new_name]} and {name} ought to be copies of one another and differ; take the published file")
+            raise BasewiseError(
+                f"weights {origin[new_name]} and {name} ought to be copies of one another and differ; take the published file"
+            )
         renamed[new_name] = tensor
         origin[new_name] = name
     return renamed

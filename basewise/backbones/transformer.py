@@ -13,7 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from basewise.errors import BasewiseError
 
-MASKED = -30000.0  # underflows to a probability of exactly 0 in float32, bfloat16 and float16, and a row of nothing but padding stays finite
+MASKED = (
+    -30000.0
+)  # underflows to a probability of exactly 0 in float32, bfloat16 and float16, and a row of nothing but padding stays finite
 
 
 def padding_bias(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
@@ -108,7 +110,7 @@ class Layer(Protocol):
 def run_layers(
     layers: Iterable[Any], x: Tensor, bias: Tensor | None, *, checkpointing: bool = False, collect: bool = False
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return the output of the last layer and, with `collect`, that of every layer; `checkpointing` recomputes them in the backward pass."""
+    """Return the output of the last layer and, with `collect`, of every layer; `checkpointing` recomputes them in the backward pass."""
     outputs = []
     for layer in layers:
         x = checkpoint(layer, x, bias, use_reentrant=False) if checkpointing else layer(x, bias)
@@ -143,7 +145,7 @@ def lm_logits(head: MaskedLmHead | None, hidden: Tensor, words: nn.Embedding) ->
 
 
 def positions_of(is_token: Tensor) -> Tensor:
-    """Return (B, T) int64, 0 for the first token of each row, 1 for the next ...; padding on either side shifts nothing (its own value is 0)."""
+    """Return (B, T) int64, 0 for the first token of each row, 1 for the next ...; padding on either side shifts nothing."""
     return ((is_token.long().cumsum(1) - 1) * is_token).clamp_min(0)
 
 

@@ -12,7 +12,9 @@ from basewise.errors import BasewiseError
 from basewise.genome.alphabet import as_bases, codes
 
 KMERS = [KmerTokenizer("v1"), KmerTokenizer("v2"), KmerTokenizer("v2", k=3), KmerTokenizer("v1", k=1)]
-TEXT = st.text("ACGTNacgtnRYUu-", max_size=80) | st.builds(lambda a, n, b: a + "N" * n + b, st.text("ACGT", max_size=20), st.integers(0, 30), st.text("ACGT"))
+TEXT = st.text("ACGTNacgtnRYUu-", max_size=80) | st.builds(
+    lambda a, n, b: a + "N" * n + b, st.text("ACGT", max_size=20), st.integers(0, 30), st.text("ACGT")
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +63,22 @@ def check_tiling(tokenizer, sequences, policy, side):
 
 
 @settings(max_examples=60, deadline=None)
-@given(sequences=st.lists(TEXT, min_size=1, max_size=4), policy=st.sampled_from(["official", "normalize"]), side=st.sampled_from(["left", "right"]))
+@given(
+    sequences=st.lists(TEXT, min_size=1, max_size=4),
+    policy=st.sampled_from(["official", "normalize"]),
+    side=st.sampled_from(["left", "right"]),
+)
 def test_kmer_spans_tile(sequences, policy, side):
     for tokenizer in KMERS:
         check_tiling(tokenizer, sequences, policy, side)
 
 
 @settings(max_examples=60, deadline=None)
-@given(sequences=st.lists(TEXT, min_size=1, max_size=4), policy=st.sampled_from(["official", "normalize"]), side=st.sampled_from(["left", "right"]))
+@given(
+    sequences=st.lists(TEXT, min_size=1, max_size=4),
+    policy=st.sampled_from(["official", "normalize"]),
+    side=st.sampled_from(["left", "right"]),
+)
 def test_bpe_spans_tile(bpe, sequences, policy, side):
     for tokenizer in bpe:
         check_tiling(tokenizer, sequences, policy, side)

@@ -1,7 +1,7 @@
 """The byte-pair tokenizers of DNABERT-2 and GENA-LM, read from their published tokenizer.json by the `tokenizers` library.
 
-[CLS] stands first, [SEP] last. Neither vocabulary knows lower case. What N is differs: DNABERT-2 and GENA-LM's bert-base have no N, so each is an
-[UNK]; GENA-LM's t2t vocabulary has N, and a run of ten or more becomes one "-".
+[CLS] stands first, [SEP] last. Neither vocabulary knows lower case. What N is differs: DNABERT-2 and GENA-LM's bert-base have no N, so
+each is an [UNK]; GENA-LM's t2t vocabulary has N, and a run of ten or more becomes one "-".
 """
 
 import re
@@ -35,9 +35,10 @@ class BpeTokenizer:
 
     Notes
     -----
-    Policy "normalize" (default): case folded, U read as T, every other character is N, so that a soft-masked genome gets the same answer as one in
-    upper case; spans then tile the sequence. Policy "official": as published; each lower-case letter is an [UNK] of its own, GENA-LM's t2t
-    reads R, Y, S, W, K, M, B as tokens, white space may vanish, "[MASK]" and its kind inside a text is one token.
+    Policy "normalize" (default): case folded, U read as T, every other character is N, so that a soft-masked genome gets the same
+    answer as one in upper case; spans then tile the sequence. Policy "official": as published; each lower-case letter is an [UNK] of
+    its own, GENA-LM's t2t reads R, Y, S, W, K, M, B as tokens, white space may vanish, "[MASK]" and its kind inside a text is
+    one token.
 
     A "-" that stands for a run of N has the whole run as its span (the library's own offset is the last N only).
     """
@@ -52,14 +53,15 @@ class BpeTokenizer:
             self._engine = Engine.from_str(text)
         except Exception as error:  # the library raises bare Exception for any malformed file
             raise BasewiseError(f"tokenizer.json cannot be read: {error}; use the published file") from error
-        special = {name: self._engine.token_to_id(name) for name in ("[CLS]", "[SEP]", "[PAD]", "[MASK]")}
-        absent = [name for name, token in special.items() if token is None]
+        found = {name: self._engine.token_to_id(name) for name in ("[CLS]", "[SEP]", "[PAD]", "[MASK]")}
+        special = {name: token for name, token in found.items() if token is not None}
+        absent = [name for name in found if name not in special]
         if absent:
             raise BasewiseError(f"tokenizer.json has no {', '.join(absent)}; use the published file of DNABERT-2 or GENA-LM")
         self._cls, self._sep = special["[CLS]"], special["[SEP]"]
         self.pad_id: int = special["[PAD]"]
         self.mask_id: int = special["[MASK]"]
-        self._run_id: int | None = self._engine.token_to_id("-")
+        self.run_id: int | None = self._engine.token_to_id("-")
 
     @property
     def vocabulary_size(self) -> int:
@@ -94,9 +96,9 @@ class BpeTokenizer:
     def _row(self, text: str, token_ids: list[int], offsets: list[tuple[int, int]]) -> Row:
         ids = np.array(token_ids, dtype=np.int64)
         spans = np.array(offsets, dtype=np.int32).reshape(-1, 2)
-        if self._run_id is not None and (ids == self._run_id).any():
+        if self.run_id is not None and (ids == self.run_id).any():
             starts = {run.end(): run.start() for run in _N_RUN.finditer(text)}
-            for i in np.flatnonzero(ids == self._run_id):
+            for i in np.flatnonzero(ids == self.run_id):
                 spans[i, 0] = starts.get(int(spans[i, 1]), spans[i, 0])
         return ids, spans
 

@@ -1,6 +1,6 @@
 """The non-overlapping k-mer tokenizer of the Nucleotide Transformer.
 
-Rule, left to right: N is a token of its own; between Ns, k-mers while k bases are left, then single bases. <cls> stands first, nothing last.
+Rule, left to right: N is a token of its own; between Ns, k-mers while k bases are left, then single bases. <cls> stands first.
 
 Source: the published description of the tokenizer and its vocabulary order; the code is ours (the published one is CC BY-NC-SA 4.0).
 """
@@ -144,7 +144,9 @@ class KmerTokenizer:
             if match:
                 token, done = self._in_text[match.group()], match.end()
                 if token >= self.vocabulary_size:
-                    raise BasewiseError(f"{match.group()} in a sequence has id {token}, which published {self.layout} weights have no row for")
+                    raise BasewiseError(
+                        f"{match.group()} in a sequence has id {token}, which published {self.layout} weights have no row for"
+                    )
                 rows.append((np.array([token], dtype=np.int64), np.array([[stop, done]], dtype=np.int32)))
         return np.concatenate([ids for ids, _ in rows]), np.concatenate([spans for _, spans in rows])
 
@@ -166,7 +168,9 @@ class KmerTokenizer:
         tokenizer = cls(**settings)
         file = Path(folder) / VOCABULARY_FILE
         if file.exists() and read_vocabulary(file) != tokenizer.tokens:
-            raise BasewiseError(f"{file} is not the vocabulary of layout {tokenizer.layout}, k = {tokenizer.k}; use the published vocab.txt")
+            raise BasewiseError(
+                f"{file} is not the vocabulary of layout {tokenizer.layout}, k = {tokenizer.k}; use the published vocab.txt"
+            )
         return tokenizer
 
     @classmethod
