@@ -78,7 +78,7 @@ def compute(official: Official, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
         outputs["logits" if official.classifies else "seq_relationship_logits"] = head(hidden, tokens)
         if isinstance(head, PoolerHead):
             outputs["pooler_output"] = head.dense(hidden[torch.arange(len(ids)), mask.int().argmax(1)]).tanh()
-    if (not official.classifies and getattr(model, "lm_head", None) is not None) or (official.family == "hyenadna" and not official.head):
+    if not official.classifies and getattr(model, "lm_head", None) is not None or official.family == "hyenadna" and not official.head:
         outputs["logits"] = model.lm_logits(hidden)
     return outputs
 
