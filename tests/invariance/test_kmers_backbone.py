@@ -4,7 +4,9 @@ import torch
 
 from basewise.backbones import kmers
 from basewise.backbones.classifier import Classifier, ClassifierConfig, load_classifier, save_classifier
+from basewise.backbones.registry import build_backbone
 from basewise.backbones.tokenizers.character import CharacterTokenizer
+from basewise.errors import BasewiseError
 from basewise.evaluation.baselines import KmerModel, kmer_frequencies
 from basewise.evaluation.scoring import score_logits
 from basewise.training.baselines import set_kmer_weights
@@ -42,11 +44,14 @@ def test_left_padding_changes_nothing(classifier):
         torch.testing.assert_close(classifier(left), classifier(right))
 
 
-def test_scoring_leaves_the_model_as_it_was(classifier):
-    classifier.train()
-    classifier.head.eval()
-    modes = [m.training for m in classifier.modules()]
-    score_logits(classifier, SEQUENCES)
-    with pytest.raises(AttributeError):
-        score_logits(classifier, [None])
-    assert modes == [m.training for m in classifier.modules()]
+def test_scoring_leaves_the_model_as_it_was_also_after_an_error():
+    config = {"d_model": 4, "n_layer": 1, "d_inner": 8, "l_max": 20, "filter_order": 4}
+    made = Classifier(ClassifierConfig(task="t"), build_backbone("hyenadna", config), CharacterTokenizer("hub"))
+    made.train()
+    made.head.eval()
+    modes = [m.training for m in made.modules()]
+    score_logits(made, ["ACGT"])
+    with pytest.raises(BasewiseError, match="at most 20"):
+        score_logits(made, ["A" * 21])
+    assert modes == [m.training for m in made.modules()]
+    assert all(p.requires_grad for p in made.parameters())
