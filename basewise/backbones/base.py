@@ -40,9 +40,7 @@ class Tokenizer(Protocol):
         """Number of ids the tokenizer can emit."""
         ...
 
-    def tokenize(
-        self, sequences: Sequence[str | Bases], *, special_tokens: bool | str = True, policy: Policy = "normalize"
-    ) -> Tokens:
+    def tokenize(self, sequences: Sequence[str | Bases], *, special_tokens: bool | str = True, policy: Policy = "normalize") -> Tokens:
         """Return padded Tokens for `sequences`, order kept; `special_tokens` as the family documents them."""
         ...
 
