@@ -1,0 +1,49 @@
+"""Tiny models with random, non-trivial weights: milliseconds to build and run, every code path of the large ones."""
+
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from basewise.backbones import convnet
+from basewise.backbones.classifier import Classifier, ClassifierConfig
+from basewise.backbones.tokenizers.character import CharacterTokenizer
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def tiny_convnet(seed: int = 0, **settings: Any) -> convnet.Model:
+    """Return a convolution network of width 8 and reach 11, batch-norm statistics included in the randomness, in eval mode."""
+    blocks = [{"kernel": 3, "dilation": 1}, {"kernel": 3, "dilation": 2}, {"kernel": 5, "dilation": 3}]
+    model = convnet.Model(convnet.Config.model_validate({"width": 8, "stem_kernel": 5, "blocks": blocks, **settings}))
+    return randomize(model, seed)
+
+
+def tiny_classifier(seed: int = 0, **settings: Any) -> Classifier:
+    """Return a classifier on `tiny_convnet` that reads the center base; `settings` of its ClassifierConfig, in eval mode."""
+    backbone = tiny_convnet(seed)
+    config = ClassifierConfig.model_validate({"task": "tiny", "pool": "center", "window": 2 * backbone.reach + 1, **settings})
+    classifier = Classifier(config, backbone, CharacterTokenizer("none"))
+    randomize(classifier.head, seed + 1)
+    return classifier.eval()
+
+
+def randomize(module: Module, seed: int) -> Module:
+    """Give every parameter and running statistic a random, non-trivial value and return the module, in eval mode.
+
+    Names are taken in sorted order from one seed. Matrices keep the size of signals (std 1 / sqrt(fan in)), scales lie around 1,
+    variances are positive.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()]):
+            if not tensor.is_floating_point():
+                continue
+            noise = torch.randn(tensor.shape, generator=generator)
+            if name.endswith("running_var"):
+                tensor.copy_(0.5 + noise.abs())
+            elif tensor.dim() > 1:
+                tensor.copy_(noise / tensor[0].numel() ** 0.5)
+            else:
+                tensor.copy_(0.2 * noise + (1.0 if name.endswith("weight") else 0.0))
+    return module.eval()
