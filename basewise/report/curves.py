@@ -97,7 +97,16 @@ def reliability_plot(mean: Floats, observed: Floats, counts: npt.NDArray[np.int6
     with style():
         figure, ax = new_axes(HALF, 3.5)
         ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1.0, linestyle=(0, (3, 2)), label="perfectly calibrated")
-        ax.errorbar(mean, observed, yerr=np.stack([observed - low, high - observed]), color=BLUE, linewidth=1.2, marker="o", markersize=4.5, label="model")
+        ax.errorbar(
+            mean,
+            observed,
+            yerr=np.stack([observed - low, high - observed]),
+            color=BLUE,
+            linewidth=1.2,
+            marker="o",
+            markersize=4.5,
+            label="model",
+        )
         _unit_square(ax)
         ax.set_xlabel("mean probability given by the model")
         ax.set_ylabel("observed share of positives")

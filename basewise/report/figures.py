@@ -101,7 +101,9 @@ def _draw_logo(ax: Axes, heights: Floats, positions: npt.NDArray[np.int64], top:
 
     # letters thinner than a hair are left out: they cannot be seen and double the size of the page
     table = pd.DataFrame(np.where(heights < top / 250, 0.0, heights), index=positions, columns=list(BASES))
-    logomaker.Logo(table, ax=ax, color_scheme=BASE_COLOURS, font_name="DejaVu Sans", font_weight="bold", show_spines=False, baseline_width=0)
+    logomaker.Logo(
+        table, ax=ax, color_scheme=BASE_COLOURS, font_name="DejaVu Sans", font_weight="bold", show_spines=False, baseline_width=0
+    )
     for patch in [patch for patch in ax.patches if patch.get_extents().height <= 0]:
         patch.remove()
     ax.spines[["left", "bottom"]].set_visible(True)
@@ -164,7 +166,9 @@ def offset_histogram(offsets: Sequence[int], shares: Mapping[str, Sequence[float
         colours = _PAIR_COLOURS if len(shares) == 2 else _COUNT_COLOURS
         for i, (label, values) in enumerate(shares.items()):
             percent = 100 * np.asarray(values, dtype=np.float64)
-            filled: dict[str, Any] = {"fill": True, "alpha": 0.85} if i == len(shares) - 1 else {"fill": False, "linewidth": 1.5, "zorder": 3}
+            filled: dict[str, Any] = (
+                {"fill": True, "alpha": 0.85} if i == len(shares) - 1 else {"fill": False, "linewidth": 1.5, "zorder": 3}
+            )
             ax.stairs(percent, np.append(x - 0.5, x[-1] + 0.5), color=colours[i % len(colours)], label=label, **filled)
         ax.set_xlim(x[0] - 0.5, x[-1] + 0.5)
         ax.set_ylim(0)
@@ -175,33 +179,35 @@ def offset_histogram(offsets: Sequence[int], shares: Mapping[str, Sequence[float
         return to_svg(figure)
 
 
-def probability_histogram(edges: Floats, counts: Counts, threshold: float | None, label: str = "candidates") -> str:
-    """Draw how many `label` have which probability (logarithmic count), with the threshold as a line; bins of `edges` (B + 1,)."""
+def probability_histogram(edges: Floats, series: Mapping[str, Counts], threshold: float) -> str:
+    """Draw counts by probability on a logarithmic axis, the first label behind the second, with the threshold as a line.
+
+    `edges` (B + 1,) bound the bins; each label has B counts. A bin without a count has no bar.
+    """
     with style():
         figure, ax = new_axes(HALF, 3.0)
-        middles = (edges[1:] + edges[:-1]) / 2
-        called = middles >= threshold if threshold is not None else np.zeros(len(middles), bool)
-        for part, colour in ((~called, BLUE), (called, PINK)):
-            heights = np.maximum(counts[part] - LOG_FLOOR, 0)
-            ax.bar(edges[:-1][part], heights, np.diff(edges)[part], bottom=LOG_FLOOR, align="edge", color=colour)
+        for (label, counts), colour in zip(series.items(), (BLUE, PINK), strict=False):
+            heights = np.maximum(np.asarray(counts, dtype=np.float64) - LOG_FLOOR, 0)
+            ax.bar(edges[:-1], heights, np.diff(edges) * 0.94, bottom=LOG_FLOOR, align="edge", color=colour, label=label)
         ax.set_yscale("log")
-        ax.set_ylim(LOG_FLOOR, max(int(counts.max(initial=1)), 1) * 3)
+        top = max(int(np.max(counts, initial=1)) for counts in series.values())
+        ax.set_ylim(LOG_FLOOR, top * 3)
         ax.set_xlim(edges[0], edges[-1])
-        if threshold is not None:
-            ax.axvline(threshold, color=INK, linewidth=1.0, linestyle=(0, (3, 2)))
-            right = threshold < 0.6
-            ax.annotate(
-                f"threshold {threshold:.3g}",
-                (threshold, 0.96),
-                (4 if right else -4, 0),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                ha="left" if right else "right",
-                va="top",
-                fontsize=8.5,
-            )
+        ax.axvline(threshold, color=INK, linewidth=1.0, linestyle=(0, (3, 2)))
+        right = threshold < 0.6
+        ax.annotate(
+            f"threshold {threshold:.3g}",
+            (threshold, 0.98),
+            (4 if right else -4, 0),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            va="top",
+            fontsize=8.5,
+        )
         count_ticks(ax.yaxis)
         ax.grid(axis="y")
         ax.set_xlabel("probability given by the model")
-        ax.set_ylabel(f"{label} (logarithmic scale)")
+        ax.set_ylabel("number (logarithmic scale)")
+        figure.legend(loc="outside upper left", ncols=len(series))
         return to_svg(figure)

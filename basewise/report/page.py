@@ -14,7 +14,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from basewise.errors import BasewiseError
 from basewise.files import atomic_path
@@ -83,7 +83,7 @@ class Figure:
     wide: bool = False
 
 
-type Block = Prose | Points | Note | Facts | Tiles | Figure | Table
+Block: TypeAlias = Prose | Points | Note | Facts | Tiles | Figure | Table
 
 
 @dataclass(frozen=True)

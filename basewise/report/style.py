@@ -19,7 +19,7 @@ BLUE, ORANGE, PINK, GREEN, RED, SKY = "#0072b2", "#e69f00", "#cc79a7", "#009e73"
 BASE_COLOURS = {"A": GREEN, "C": BLUE, "G": ORANGE, "T": RED}
 SERIES = (BLUE, ORANGE, GREEN, PINK, RED, SKY)
 
-RC: dict[str, Any] = {
+RC: Any = {  # Any: the keys are plain strings, the stubs of matplotlib want a literal type of 300
     "svg.fonttype": "none",  # text stays text: it can be selected, searched and takes the font of the page
     "svg.hashsalt": "basewise",  # repeatable ids: the same numbers give the same bytes
     "font.family": "sans-serif",
