@@ -106,7 +106,8 @@ def _draw_logo(ax: Axes, heights: Floats, positions: npt.NDArray[np.int64], top:
     )
     for patch in [patch for patch in ax.patches if patch.get_extents().height <= 0]:
         patch.remove()
-    ax.spines[["left", "bottom"]].set_visible(True)
+    ax.spines[["left", "bottom"]].set(visible=True, linewidth=0.8, edgecolor=MUTED)
+    ax.tick_params(width=0.8, length=3)
     ax.set_ylim(0, top)
     ax.set_xlim(positions[0] - 0.5, positions[-1] + 0.5)
     ax.set_ylabel("information (bits)")
@@ -143,7 +144,7 @@ def hexamer_bars(hexamers: Sequence[str], shares: Mapping[str, Sequence[float]])
     """Draw for each hexamer its share (0-1) in one or two groups, e.g. candidates beside sites, as bars in percent."""
     with style():
         thickness = 0.8 / len(shares)
-        figure, ax = new_axes(HALF, 1.0 + 0.24 * len(hexamers))
+        figure, ax = new_axes(HALF, 0.9 + 0.185 * len(hexamers))
         rows = np.arange(len(hexamers))
         colours = _PAIR_COLOURS if len(shares) == 2 else _COUNT_COLOURS
         for i, (label, values) in enumerate(shares.items()):

@@ -88,7 +88,7 @@ def _lead(summary: Summary) -> str:
 
 
 def _tiles(summary: Summary) -> Tiles:
-    totals = summary.totals
+    totals, n_contigs = summary.totals, len({contig.chrom for contig in summary.contigs})
     tiles = [
         Tile("Sites", f"{totals.sites:,}", f"{1e6 * totals.sites / totals.bases:.3g} a megabase" if totals.bases else ""),
         Tile("Candidates", f"{totals.candidates:,}", "bases that fulfil the rule, both strands"),
@@ -98,7 +98,7 @@ def _tiles(summary: Summary) -> Tiles:
         in_genes = totals.candidates_in_genes
         beside = f"candidates: {percent(in_genes, totals.candidates)}" if in_genes is not None else ""
         tiles.append(Tile("Sites in genes", percent(totals.genic, totals.sites), beside))
-    tiles.append(Tile("Sequence read", bases_text(totals.bases), f"{len({c.chrom for c in summary.contigs}):,} contigs, both strands"))
+    tiles.append(Tile("Sequence read", bases_text(totals.bases), f"{n_contigs:,} contig{'' if n_contigs == 1 else 's'}, both strands"))
     tiles.append(Tile("Time", f"{summary.timing.total_s:,.3g} s", summary.device))
     return Tiles(tuple(tiles))
 
@@ -134,21 +134,21 @@ def _asked(summary: Summary) -> Facts:
 
 def _site_table(sites: pd.DataFrame) -> Table:
     top = sites.sort_values("probability", ascending=False, kind="stable").head(TABLE_SITES)
-    rows: list[tuple[Cell, ...]] = [
-        (f"{chrom}:{end}", chrom, end, strand, probability, hexamer, offset, n, *(None if text in (".", "") else text for text in names))
-        for chrom, end, strand, probability, hexamer, offset, n, *names in zip(*(top[name].tolist() for name in _TABLE), strict=True)
-    ]
+    rows: list[tuple[Cell, ...]] = []
+    for chrom, end, strand, probability, hexamer, offset, n, *names in zip(*(top[name].tolist() for name in _TABLE), strict=True):
+        region, gene = (None if text in (".", "") else text for text in names)
+        rows.append((f"{chrom}:{end}", strand, probability, gene, region, hexamer, offset, n, chrom, end))
     columns = (
         Column("Locus", "locus"),
-        Column("Chromosome"),
-        Column("Position", "number"),
         Column("Strand"),
         Column("Probability", "number", 4),
+        Column("Gene"),
+        Column("Region"),
         Column("Hexamer"),
         Column("Distance (nt)", "number"),
         Column("In cluster", "number"),
-        Column("Region"),
-        Column("Gene"),
+        Column("Chromosome"),
+        Column("Position", "number"),
     )
     which = "All sites" if len(top) == len(sites) else f"The {len(top):,} most probable of {len(sites):,} sites (all are in sites.bed.gz)"
     caption = (

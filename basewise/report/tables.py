@@ -62,7 +62,7 @@ def render_table(table: Table, name: str) -> str:
     more = f'<p class="more">The first {FIRST_ROWS} of {len(clean):,} rows.</p>' if left > 0 else ""
     return (
         f'<div class="table" id="{name}">{search}<div class="scroll" role="region" tabindex="0" aria-labelledby="{name}-caption"><table>'
-        f'<caption id="{name}-caption">{escape(table.caption)}</caption><thead><tr>{head}</tr></thead>'
+        f'<caption id="{name}-caption"><span>{escape(table.caption)}</span></caption><thead><tr>{head}</tr></thead>'
         f"<tbody>\n{body}\n</tbody></table></div>{more}{data}</div>"
     )
 

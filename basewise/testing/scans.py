@@ -103,7 +103,7 @@ def _sites(candidates: pd.DataFrame, threshold: float, *, known: bool) -> pd.Dat
 def _summary(
     name: str, contigs: dict[str, int], candidates: pd.DataFrame, sites: pd.DataFrame, threshold: float, *, known: bool
 ) -> dict[str, Any]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for chrom, length in contigs.items():
         for strand in "+-":
             mine = candidates[(candidates["chrom"] == chrom) & (candidates["strand"] == strand)]
@@ -122,7 +122,7 @@ def _summary(
                 }
             )
     of_genes = ("candidates_in_genes", "genic", "intergenic")
-    counts = {key: sum(row[key] or 0 for row in rows) for key in ("bases", "candidates", "sites", *of_genes)}
+    counts: dict[str, Any] = {key: sum(row[key] or 0 for row in rows) for key in ("bases", "candidates", "sites", *of_genes)}
     totals = {key: None if key in of_genes and not known else value for key, value in counts.items()}
     totals["bases"] = sum(contigs.values())
     both = {"candidates": candidates, "sites": sites}
