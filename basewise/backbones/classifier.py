@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from basewise import zoo
 from basewise.backbones.base import Backbone, Policy, Tokenizer, Tokens
 from basewise.backbones.configs import parse_config
-from basewise.backbones.heads import BaseHead, GroupHead, Pool, PoolerHead, SequenceHead, mirror_tokens, pool_hidden
+from basewise.backbones.heads import BaseHead, GroupHead, Pool, PoolerHead, SequenceHead, center_token, mirror_tokens, pool_hidden
 from basewise.backbones.registry import build_backbone
 from basewise.backbones.tokenizers import load_tokenizer, tokenizer_kind
 from basewise.backbones.weights import assign_weights, read_safetensors
@@ -139,6 +139,11 @@ class Classifier(nn.Module):
         chunks
             Kind "individual": how many consecutive rows belong to one individual.
         """
+        if not tokens.ids.shape[
+            1
+        ]:  # nothing but empty sequences: one column of padding, so that they get the answer they get beside others
+            B, pad = tokens.ids.shape[0], getattr(self.tokenizer, "pad_id", 0)
+            tokens = Tokens(tokens.ids.new_full((B, 1), pad), tokens.mask.new_zeros((B, 1)), tokens.spans.new_zeros((B, 1, 2)))
         tokens = Tokens(*(part.to(self.device) for part in tokens))
         if self.config.kind == "sequence" and self.config.pool == "center" and hasattr(self.backbone, "encode_valid"):
             return self.head.score(self._center(tokens, embedded))  # type: ignore[operator]
@@ -155,10 +160,8 @@ class Classifier(nn.Module):
         """Return (B, D), the hidden state of the center base from the bases it reaches: far less work than all hidden states."""
         reach: int = self.backbone.reach  # type: ignore[attr-defined]
         embedded = self.backbone.embed(tokens.ids) if embedded is None else embedded
-        B, T = tokens.ids.shape
-        position = torch.arange(T, device=self.device).expand(B, T)
-        at = pool_hidden(position[..., None], tokens, "center")  # (B, 1)
-        index = at + torch.arange(-reach, reach + 1, device=self.device)  # (B, 2 reach + 1)
+        T = tokens.ids.shape[1]
+        index = center_token(tokens)[:, None] + torch.arange(-reach, reach + 1, device=self.device)  # (B, 2 reach + 1)
         inside = (index >= 0) & (index < T)
         index = index.clamp(0, T - 1)
         inside &= tokens.mask.gather(1, index)

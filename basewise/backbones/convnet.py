@@ -78,6 +78,8 @@ class Model(nn.Module):
 
     def encode(self, embedded: Tensor, mask: Tensor) -> Tensor:
         """Return hidden states (B, T, D) for embeddings (B, T, 4); positions where `mask` (B, T) is False are read as N."""
+        if not embedded.shape[1]:
+            return embedded.new_zeros((embedded.shape[0], 0, self.width))
         return self.encode_valid(F.pad(embedded * mask[..., None], (0, 0, self.reach, self.reach)))
 
     def encode_valid(self, embedded: Tensor) -> Tensor:

@@ -51,6 +51,12 @@ def mirror_tokens(tokens: Tokens) -> Tensor:
     return torch.where(is_base, first + last - position, position)
 
 
+def center_token(tokens: Tokens) -> Tensor:
+    """Return (B,) int64: the index of the token that covers base ``length // 2``; 0 for a row without bases."""
+    center = base_counts(tokens)[:, None] // 2  # (B, 1)
+    return ((tokens.spans[..., 0] <= center) & (center < tokens.spans[..., 1])).int().argmax(1)
+
+
 def pool_hidden(hidden: Tensor, tokens: Tokens, pool: str) -> Tensor:
     """Return (B, D), one vector a row.
 
@@ -59,7 +65,7 @@ def pool_hidden(hidden: Tensor, tokens: Tokens, pool: str) -> Tensor:
     last, cls
         The last or first token of the row, special tokens included.
     center
-        The token that covers base ``length // 2``.
+        The token that covers base ``length // 2``; a row without bases gives zeros.
     official, official-pool
         HyenaDNA's two published rules: the token before the first [PAD] (the last position where there is none or it comes first), and the
         mean over all tokens, special ones included.
@@ -75,9 +81,7 @@ def pool_hidden(hidden: Tensor, tokens: Tokens, pool: str) -> Tensor:
     if pool == "cls":
         return hidden[rows, tokens.mask.int().argmax(1)]
     if pool == "center":
-        center = base_counts(tokens) // 2  # (B,)
-        covers = (tokens.spans[..., 0] <= center[:, None]) & (center[:, None] < tokens.spans[..., 1])
-        return hidden[rows, covers.int().argmax(1)]
+        return hidden[rows, center_token(tokens)] * base_tokens(tokens).any(1, keepdim=True)
     if pool == "official":
         return hidden[rows, ((tokens.ids == 4).int().argmax(1) - 1) % T]  # 4 = [PAD]; argmax of no pad at all is 0
     raise BasewiseError(f"unknown pool {pool!r}; known: {', '.join(get_args(Pool))}.{did_you_mean(pool, get_args(Pool))}")

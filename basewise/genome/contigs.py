@@ -59,15 +59,20 @@ def check_contigs(names: Iterable[str], genome: HasContigs, source: str | Path) 
 
     """
     strangers = [name for name in dict.fromkeys(names) if name not in genome.contigs]
-    if not strangers:
-        return
-    known = {plain_name(contig): contig for contig in reversed(list(genome.contigs))}
+    if strangers:
+        raise BasewiseError(strangers_message(strangers, list(genome.contigs), source, f"genome {genome.path}"))
+
+
+def strangers_message(strangers: list[str], known: list[str], source: str | Path, other: str | Path) -> str:
+    """Return the message for contigs `strangers` of `source` that `other`, which has contigs `known`, does not have."""
+    plain = {plain_name(contig): contig for contig in reversed(known)}
     shown = ", ".join(repr(name) for name in strangers[:SHOWN]) + (f" and {len(strangers) - SHOWN} more" if len(strangers) > SHOWN else "")
-    same = [(name, known[plain_name(name)]) for name in strangers if plain_name(name) in known]
+    same = [(name, plain[plain_name(name)]) for name in strangers if plain_name(name) in plain]
     if same:
-        hint = " The genome calls " + ", ".join(f"{name!r} {contig!r}" for name, contig in same[:SHOWN]) + f": rename them in {source}."
+        pairs = ", ".join(f"{name!r} {contig!r}" for name, contig in same[:SHOWN])
+        hint = f" The {'genome' if str(other).startswith('genome') else 'other'} calls {pairs}: rename them in {source}."
     else:
-        have = ", ".join(repr(contig) for contig in list(genome.contigs)[:SHOWN])
-        hint = did_you_mean(strangers[0], genome.contigs) or f" It has {have}{' ...' if len(genome.contigs) > SHOWN else ''}."
+        have = ", ".join(repr(contig) for contig in known[:SHOWN])
+        hint = did_you_mean(strangers[0], known) or f" It has {have}{' ...' if len(known) > SHOWN else ''}."
     noun = "contig" if len(strangers) == 1 else "contigs"
-    raise BasewiseError(f"{source} names {noun} {shown} that genome {genome.path} does not have.{hint}")
+    return f"{source} names {noun} {shown} that {other} does not have.{hint}"

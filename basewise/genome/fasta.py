@@ -92,8 +92,8 @@ class Genome:
         self._finalizer = weakref.finalize(self, _remove_scratch, scratch, os.getpid()) if scratch else None
         self._sha256 = sha256
         self._handle: Any = None
-        self._handle_pid = -1
         self._lock = threading.Lock()
+        _GENOMES.add(self)
 
     @property
     def path(self) -> Path:
@@ -164,7 +164,7 @@ class Genome:
     def close(self) -> None:
         """Close the file and remove a temporary index; a later fetch reopens a plain file."""
         with self._lock:
-            if self._handle is not None and self._index is not None and self._handle_pid == os.getpid():
+            if self._handle is not None and self._index is not None:
                 self._handle.close()
             self._handle = None
         if self._finalizer is not None:
@@ -190,8 +190,8 @@ class Genome:
         return entry
 
     def _open(self) -> Any:
-        """Return this process's handle: a memory map (plain) or a pysam.FastaFile. A forked child must not share its parent's."""
-        if self._handle is None or self._handle_pid != os.getpid():
+        """Return the handle, opened when needed: a memory map (plain) or a pysam.FastaFile."""
+        if self._handle is None:
             try:
                 if self._index is None:
                     self._handle = np.memmap(self._path, np.uint8, mode="r")
@@ -200,8 +200,11 @@ class Genome:
                     self._handle = pysam.FastaFile(str(self._path), filepath_index=fai, filepath_index_compressed=gzi)
             except (OSError, ValueError) as error:
                 raise BasewiseError(f"cannot read genome {self._path}: {error}; was it moved or changed while open?") from error
-            self._handle_pid = os.getpid()
         return self._handle
+
+    def forget_handle(self) -> None:
+        """After a fork: the parent's file position must not be shared, and its lock may be held by a thread that is not here."""
+        self._handle, self._lock = None, threading.Lock()
 
     def _fetch_plain(self, entry: ContigEntry, start: int, end: int) -> Bases:
         per_line, width = entry.line_bases, entry.line_width
@@ -228,8 +231,6 @@ class Genome:
         return bases
 
     def _fetch_bgzip(self, entry: ContigEntry, start: int, end: int) -> Bases:
-        if self._handle_pid != os.getpid():
-            self._lock = threading.Lock()  # a lock inherited by fork may be held by a thread that does not exist here
         with self._lock:
             try:
                 text = self._open().fetch(entry.name, start, end)
@@ -238,6 +239,17 @@ class Genome:
         if len(text) != end - start:
             raise BasewiseError(f"genome {self._path} is damaged near {entry.name}:{start}-{end}; fetch or compress it again")
         return np.frombuffer(bytearray(text, "latin-1"), np.uint8)
+
+
+_GENOMES: weakref.WeakSet[Genome] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for genome in list(_GENOMES):
+        genome.forget_handle()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _reopen(path: Path, entries: list[ContigEntry], index: tuple[Path, Path] | None, sha256: str | None) -> Genome:

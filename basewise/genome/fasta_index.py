@@ -16,6 +16,7 @@ import pysam
 from basewise.errors import BasewiseError
 
 CHUNK = 1 << 24
+SHORT_LOOK = 512
 LOOK_BACK = 1 << 16  # longer than any header line or run of blank lines
 GZIP_MAGIC = b"\x1f\x8b"
 BGZF_MAGIC = b"\x1f\x8b\x08\x04"
@@ -230,14 +231,24 @@ def require_fit_plain(entries: list[ContigEntry], text: np.ndarray, path: Path, 
     for entry in entries:
         if not entry.length:
             continue
-        line = text[max(0, entry.offset - LOOK_BACK) : entry.offset].tobytes().rstrip(b"\r\n").rpartition(b"\n")[2]
-        named = line.startswith(b">") and line[1:].split()[:1] == [entry.name.encode()]
-        behind = text[entry.end : entry.end + LOOK_BACK].tobytes().lstrip(b"\r\n")
+        header = _line_before(text, entry.offset)
+        named = header.startswith(b">") and header[1:].split()[:1] == [entry.name.encode()]
+        behind = text[entry.end : entry.end + SHORT_LOOK].tobytes().lstrip(b"\r\n")
         if entry.end > len(text) or not named or behind[:1] not in (b"", b">"):
             raise _unfit(path, index, entry.name)
     last = max(entries, key=lambda entry: entry.end)
     if text[last.end : last.end + LOOK_BACK].tobytes().strip(b"\r\n"):
         raise _unfit(path, index, last.name)
+
+
+def _line_before(text: np.ndarray, offset: int) -> bytes:
+    """Return the line that ends at byte `offset`; nearly always short, so little is looked at first."""
+    line = b""
+    for look in (SHORT_LOOK, LOOK_BACK):
+        line = text[max(0, offset - look) : offset].tobytes().rstrip(b"\r\n")
+        if b"\n" in line or look >= offset:
+            break
+    return line.rpartition(b"\n")[2]
 
 
 def _unfit(path: Path, index: Path, name: str) -> BasewiseError:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from basewise.backbones import convnet
+from basewise.backbones import convnet, hyenadna
 from basewise.backbones.classifier import Classifier, ClassifierConfig
 from basewise.backbones.tokenizers.character import CharacterTokenizer
 
@@ -19,8 +19,27 @@ def tiny_convnet(seed: int = 0, **settings: Any) -> convnet.Model:
     return randomize(model, seed)
 
 
-def tiny_classifier(seed: int = 0, **settings: Any) -> Classifier:
-    """Return a classifier on `tiny_convnet` that reads the center base; `settings` of its ClassifierConfig, in eval mode."""
+def tiny_hyenadna(seed: int = 0, **settings: Any) -> hyenadna.Model:
+    """Return a HyenaDNA of 2 layers, width 8 and 130 tokens at most, in eval mode."""
+    shape = {"d_model": 8, "n_layer": 2, "d_inner": 16, "l_max": 130, "filter_order": 12}
+    model = randomize(hyenadna.Model(hyenadna.Config.model_validate({**shape, **settings})), seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("freq"):
+                parameter.add_(1.0)  # around 0 the filter would be flat, around the published 10 random weights make it chaotic
+    return model
+
+
+def tiny_classifier(seed: int = 0, family: str = "convnet", **settings: Any) -> Classifier:
+    """Return a classifier on a tiny backbone, in eval mode; `settings` of its ClassifierConfig.
+
+    family
+        "convnet": reads the center base of windows of 23. "hyenadna": mean over the bases, [SEP] appended.
+    """
+    if family == "hyenadna":
+        classifier = Classifier(ClassifierConfig.model_validate({"task": "tiny", **settings}), tiny_hyenadna(seed), CharacterTokenizer())
+        randomize(classifier.head, seed + 1)
+        return classifier.eval()
     backbone = tiny_convnet(seed)
     config = ClassifierConfig.model_validate({"task": "tiny", "pool": "center", "window": 2 * backbone.reach + 1, **settings})
     classifier = Classifier(config, backbone, CharacterTokenizer("none"))

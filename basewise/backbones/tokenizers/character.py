@@ -51,7 +51,6 @@ class CharacterTokenizer:
     the standalone tokenizer reads their characters one by one).
     """
 
-    family = "character"
     vocabulary_size = len(VOCABULARY)
     pad_id = PAD
     complement = COMPLEMENT
@@ -91,7 +90,7 @@ class CharacterTokenizer:
         dialect = self.special_tokens if special_tokens is True else _dialect(special_tokens or "none")
         side = pad_side or self.pad_side
         if policy not in get_args(Policy) or side not in get_args(PadSide):
-            raise BasewiseError(f"policy {policy!r} with pad_side {side!r}: expected official or normalize, and left or right")
+            raise BasewiseError(f"policy {policy!r} with pad_side {side!r}: expected official or normalize, left or right")
         before, after = _AROUND[dialect]
         room = None if max_length is None else max_length - len(before) - len(after)
         if room is not None and room < 0:
