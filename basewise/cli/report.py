@@ -17,7 +17,9 @@ def report(
     genome: Annotated[Path | None, typer.Option("-g", "--genome", help="Genome FASTA of the scans, for logo and base composition.")] = None,
     model: Annotated[Path | None, typer.Option("-m", "--model", help="Model or run folder of the scans, for its held-out results.")] = None,
 ) -> None:
-    """Write one self-contained HTML page about runs and scans: figures, tables, limits, provenance. Needs no network, then or later.
+    """Write one self-contained HTML page about runs and scans: figures, tables, limits, provenance.
+
+    Several runs, say a model and its baselines, are also compared. The page needs no network, then or later.
 
     Examples:
 
@@ -27,9 +29,12 @@ def report(
 
         basewise report run_a run_b out -o side_by_side.html
     """
+    from basewise.report.compare import compare_chapter
     from basewise.report.page import write_page
 
-    write_page([_chapter(folder, genome, model) for folder in folders], output)
+    chapters = [_chapter(folder, genome, model) for folder in folders]
+    comparison = compare_chapter([folder for folder in folders if not (folder / "summary.json").is_file()])
+    write_page(([comparison] if comparison is not None else []) + chapters, output)
     typer.echo(output)
 
 

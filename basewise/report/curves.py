@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from basewise.report.style import BLUE, HALF, INK, LINE, MUTED, SERIES, new_axes, style, to_svg
+from basewise.report.style import BLUE, HALF, INK, LINE, MUTED, SERIES, new_axes, short_name, style, to_svg
 
 Floats = npt.NDArray[np.float64]
 CURVE_POINTS = 400  # a curve of a million predictions is drawn through this many points
@@ -146,7 +146,7 @@ def comparison_plot(names: Sequence[str], values: Sequence[float], intervals: Se
                 ax.plot(interval, (i, i), color=SERIES[0] if i == 0 else MUTED, linewidth=1.6, solid_capstyle="butt")
             ax.plot([value], [i], "o", color=SERIES[0] if i == 0 else MUTED, markersize=6)
             ax.annotate(f"{value:.3f}", (value, i), (0, 6), textcoords="offset points", ha="center", fontsize=8)
-        ax.set_yticks(range(len(names)), list(names))
+        ax.set_yticks(range(len(names)), [short_name(name, 26) for name in names])
         ax.set_ylim(len(names) - 0.5, -0.7)
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="both", color=LINE)

@@ -8,7 +8,22 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from basewise.report.style import BASE_COLOURS, BLUE, HALF, INK, LINE, MUTED, ORANGE, PINK, WIDE, count_ticks, new_axes, style, to_svg
+from basewise.report.style import (
+    BASE_COLOURS,
+    BLUE,
+    HALF,
+    INK,
+    LINE,
+    MUTED,
+    ORANGE,
+    PINK,
+    WIDE,
+    count_ticks,
+    new_axes,
+    short_name,
+    style,
+    to_svg,
+)
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -16,14 +31,6 @@ BASES = "ACGT"
 LOG_FLOOR = 0.8  # where bars on a logarithmic axis start, so that a count of 1 is a visible bar
 _COUNT_COLOURS = (BLUE, ORANGE, PINK)  # the order and colours of figure 6 of the poly(A) paper, in safe shades
 _PAIR_COLOURS = (MUTED, PINK)
-
-
-def short_name(name: str, width: int = 20) -> str:
-    """Return a contig name that fits beside an axis: the middle of a long one becomes an ellipsis."""
-    if len(name) <= width:
-        return name
-    half = (width - 1) // 2
-    return f"{name[: width - 1 - half]}…{name[-half:]}"
 
 
 def chromosome_bars(names: Sequence[str], series: Mapping[str, Sequence[int]], *, log: bool = True) -> str:

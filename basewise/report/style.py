@@ -95,6 +95,14 @@ def _attribute(item: str) -> str:
     return f' {name}="{value}"' if name and name != "font-family" else ""
 
 
+def short_name(name: str, width: int = 20) -> str:
+    """Return a name that fits beside an axis: the middle of a long one becomes an ellipsis."""
+    if len(name) <= width:
+        return name
+    half = (width - 1) // 2
+    return f"{name[: width - 1 - half]}…{name[-half:]}"
+
+
 def short_count(value: float, _: object = None) -> str:
     """Write a count for an axis: 0, 950, 1.2k, 30k, 4M."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
