@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from basewise.recipes.schema import Recipe
-from basewise.training.augment import Corpus, Draw, draw_augmentation, epoch_order, gather
+from basewise.training.augment import Corpus, CorpusKey, Draw, draw_augmentation, epoch_order, gather
+from basewise.training.crops import draw_crops
 from basewise.training.schedules import warmup_steps
 
 
@@ -52,8 +53,11 @@ def make_plan(recipe: Recipe, epoch_examples: int) -> Plan:
 def step_batches(corpus: Corpus, recipe: Recipe, plan: Plan, step: int) -> list[Batch]:
     """Return the `accumulation` batches (fewer at the end of an epoch) of optimizer step `step` (0-based), augmented."""
     t = recipe.train
+    if t.crop is not None:
+        rng = np.random.default_rng([t.seed, step, 2])
+        return [Batch(*draw_crops(corpus, t, t.batch_size, rng)) for _ in range(t.accumulation)]
     epoch, place = divmod(step, plan.steps_per_epoch)
-    order = _order(_Key(corpus), t.seed, epoch, t.negatives_per_positive)
+    order = _order(CorpusKey(corpus), t.seed, epoch, t.negatives_per_positive)
     rows = order[place * plan.group : (place + 1) * plan.group]
     draw = draw_augmentation(t.augment, len(rows), corpus.lengths[rows], np.random.default_rng([t.seed, step, 1]))
     batches = []
@@ -64,19 +68,6 @@ def step_batches(corpus: Corpus, recipe: Recipe, plan: Plan, step: int) -> list[
     return batches
 
 
-class _Key:
-    """A corpus as a cache key, by identity: arrays have no hash."""
-
-    def __init__(self, corpus: Corpus) -> None:
-        self.corpus = corpus
-
-    def __hash__(self) -> int:
-        return id(self.corpus)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and other.corpus is self.corpus
-
-
 @lru_cache(maxsize=2)
-def _order(key: _Key, seed: int, epoch: int, negatives_per_positive: float | None) -> npt.NDArray[np.int64]:
+def _order(key: CorpusKey, seed: int, epoch: int, negatives_per_positive: float | None) -> npt.NDArray[np.int64]:
     return epoch_order(key.corpus, seed, epoch, negatives_per_positive)

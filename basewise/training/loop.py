@@ -166,12 +166,13 @@ def _optimizer_step(trainer: Trainer, call: Callable[..., Tensor], settings: Los
     parts = step_batches(trainer.corpus, trainer.recipe, trainer.plan, step)
     weight = sum(float(label_weights(torch.from_numpy(part.labels), settings).sum()) for part in parts)
     total = torch.zeros((), device=place.device)
+    flank = t.flank if t.crop is not None else 0
     for part in parts:
         mine = part.share(place.rank, place.processes)
         with place.autocast():
-            logits = call(trainer.classifier.tokenize(mine.sequences))
+            logits = call(trainer.classifier.tokenize(mine.sequences), flank=flank)
         labels = torch.from_numpy(mine.labels)
-        labels = labels[:, : logits.shape[1]] if labels.ndim == 2 else labels
+        labels = labels[:, flank : flank + logits.shape[1]] if labels.ndim == 2 else labels
         loss = loss_sum(logits, labels.to(place.device), settings) / max(weight, 1e-12)
         place.backward(loss * place.processes)  # processes average their gradients; the loss is a sum
         total += loss.detach()
