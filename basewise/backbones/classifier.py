@@ -290,7 +290,7 @@ def _make_head(config: ClassifierConfig, backbone: Backbone) -> nn.Module:
     if config.kind == "individual":
         return GroupHead(width, config.outputs, config.chunk_queries, config.dropout)
     if config.pool.startswith("official") and backbone.family != "hyenadna":
-        if config.pool == "official-pool" or backbone.family == "convnet":
+        if config.pool == "official-pool" or backbone.family in ("convnet", "pyramid"):
             raise BasewiseError(
                 f"pool {config.pool!r} is a published head that {backbone.family} does not have; use mean, cls, last or center"
             )

@@ -44,8 +44,25 @@ def draw_crops(
         bases = np.full(size + 2 * flank, N_BYTE, np.uint8)
         first, last = max(low, start - flank), min(high, start + size + flank)
         bases[first - start + flank : last - start + flank] = corpus.bases[first:last]
+        _hide(bases, labels[row], anchor - start + flank, settings, rng)
         sequences.append(_mutated(bases, settings, rng))
     return sequences, labels
+
+
+def _hide(bases: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], anchor: int, settings: Train, rng: np.random.Generator) -> None:
+    """Turn, with probability `n_mask`, all but a stretch around the anchor into N, so that a wide model also answers short sequences.
+
+    The stretch reaches `n_mask_keep` bases or more (log-uniform) to either side; labels nearer than `n_mask_keep` to its ends are not scored.
+    """
+    augment = settings.augment
+    if rng.random() >= augment.n_mask:
+        return
+    least = max(1, augment.n_mask_keep)
+    left, right = (int(least * (len(bases) / least) ** rng.random()) for _ in range(2))
+    bases[: max(0, anchor - left)] = N_BYTE
+    bases[anchor + right + 1 :] = N_BYTE
+    labels[: max(0, anchor - left + least)] = -1
+    labels[anchor + right + 1 - least :] = -1
 
 
 def _mutated(bases: npt.NDArray[np.uint8], settings: Train, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
