@@ -52,7 +52,7 @@ def draw_crops(
 def _hide(bases: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], anchor: int, settings: Train, rng: np.random.Generator) -> None:
     """Turn, with probability `n_mask`, all but a stretch around the anchor into N, so that a wide model also answers short sequences.
 
-    The stretch reaches `n_mask_keep` bases or more (log-uniform) to either side; labels nearer than `n_mask_keep` to its ends are not scored.
+    The stretch reaches at least `n_mask_keep` bases (log-uniform) to either side; labels nearer than that to its ends are not scored.
     """
     augment = settings.augment
     if rng.random() >= augment.n_mask:
