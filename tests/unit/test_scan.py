@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import resource
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,6 +168,7 @@ def test_no_way_of_working_shows_in_the_files(place, tmp_path, settings, pool, m
     assert pq.ParquetFile(tmp_path / "one" / "candidates.parquet").num_row_groups > 2
     second = scan.scan(options(place, tmp_path / "two", **model, **settings))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert json.loads((tmp_path / "two" / RUN).read_text())["options"]["batch_size"] == settings.get("batch_size", 4096)
     drop = {key: value for key, value in first.summary.items() if key != "timing"}
     assert drop == {key: value for key, value in second.summary.items() if key != "timing"}
     assert drop["totals"]["sites"] > 5
@@ -288,6 +292,58 @@ def test_a_failure_while_merging_is_resumed(place, done, tmp_path, step, monkeyp
     scan.scan(options(place, tmp_path / "out"))
     scan.scan(options(place, tmp_path / "straight"))
     assert contents(tmp_path / "out") == contents(tmp_path / "straight")
+
+
+@contextmanager
+def no_file_larger_than(size):
+    """As on a full disk, the system refuses to write on."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("step", [".parts/0000000.parquet", *COMPARED])
+def test_a_full_disk_stops_every_writer_in_one_line_and_is_resumed(place, tmp_path, step, monkeypatch):
+    scan.scan(options(place, tmp_path / "straight"))
+    out = tmp_path / "out"
+    name = step.removesuffix(".tbi")
+    functions = {
+        "candidates.parquet": "merge_candidates",
+        "sites.bed.gz": "write_sites",
+        "plus.bw": "write_tracks",
+        "minus.bw": "write_tracks",
+    }
+    size = 500 if step.startswith(".parts") else (tmp_path / "straight" / name).stat().st_size - 30
+    function = functions.get(name, "_do_tiles")
+    real = getattr(scan, function)
+
+    def limited(*arguments):
+        with no_file_larger_than(size):
+            return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, function, limited)
+        with pytest.raises(BasewiseError, match="cannot write .*; what is done is kept, run the same command again to go on") as caught:
+            scan.scan(options(place, out))
+    assert "\n" not in str(caught.value)
+    assert not list(out.rglob(".partial-*"))
+    scan.scan(options(place, out))
+    assert contents(out) == contents(tmp_path / "straight")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_made_read_only_midway_is_one_line_and_resumed(place, tmp_path):
+    class Watcher(scan.Silent):
+        def advance(self, bases, candidates):
+            (tmp_path / "out" / PARTS).chmod(0o555)
+
+    with pytest.raises(BasewiseError, match="cannot write .*Permission denied.*run the same command again"):
+        scan.scan(options(place, tmp_path / "out"), Watcher())
+    (tmp_path / "out" / PARTS).chmod(0o755)
+    scan.scan(options(place, tmp_path / "out"))
 
 
 def test_a_kill_while_tidying_is_tidied(place, tmp_path, monkeypatch):
