@@ -1,7 +1,6 @@
 """`basewise scan` and `basewise predict` as a user runs them: files, words, exit codes."""
 
 import json
-import os
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -25,6 +24,9 @@ def place(tmp_path_factory):
     (folder / "regions.bed").write_text("chr1\t0\t1000\n")
     (folder / "genes.bed").write_text("chr1\t0\t4000\tABC\t0\t+\n")
     return folder
+
+
+THRESHOLD = 0.3
 
 
 def run(*arguments):
@@ -67,10 +69,10 @@ def read_json(path):
 
 def test_flags_that_ask_for_something_else_change_the_files(place, plain, tmp_path):
     save_classifier(tiny_classifier(seed=9, window=101, threshold=0.4), tmp_path / "other")
-    flags = {"-m": tmp_path / "other", "--threshold": 0.45, "--regions": place / "regions.bed", "--genes": place / "genes.bed"}
+    flags = {"-m": tmp_path / "other", "--threshold": THRESHOLD, "--regions": place / "regions.bed", "--genes": place / "genes.bed"}
     run("scan", place / "g.fa", "-o", tmp_path / "out", *(word for flag in flags.items() for word in flag))
     before, after = read_json(plain / "summary.json"), read_json(tmp_path / "out" / "summary.json")
-    assert (before["threshold"], after["threshold"]) == (0.55, 0.45)
+    assert (before["threshold"], after["threshold"]) == (0.55, THRESHOLD)
     assert (before["regions"], after["regions"]["bases"]) == (None, 1000)
     assert (before["genes"], after["genes"]["genes"]) == (None, 1)
     assert (before["model"]["name"], after["model"]["name"]) == ("model", "other")
@@ -79,7 +81,7 @@ def test_flags_that_ask_for_something_else_change_the_files(place, plain, tmp_pa
     assert inside["position"].tolist() == expected["position"].tolist()
     assert inside["probability"].tolist() != pytest.approx(expected["probability"].tolist(), abs=1e-3)
     sites = pd.read_csv(tmp_path / "out" / "sites.bed.gz", sep="\t", keep_default_na=False)
-    assert sites["probability"].min() >= 0.45
+    assert sites["probability"].min() >= THRESHOLD
     assert set(sites[["strand", "gene"]].itertuples(index=False, name=None)) == {("+", "ABC"), ("-", ".")}
 
 
@@ -104,7 +106,7 @@ def test_force_replaces_only_what_basewise_wrote(place, tmp_path):
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(BasewiseError, match="not made by basewise"):
         run("scan", place / "g.fa", "-o", tmp_path / "mine", "-m", place / "model", "--force")
-    assert os.listdir(tmp_path / "mine") == ["notes.txt"]
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
 def test_help_is_quick_and_shows_examples(place):

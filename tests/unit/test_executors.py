@@ -64,9 +64,10 @@ def test_no_tile_needs_no_worker(tmp_path):
     ],
 )
 def test_trouble_in_a_worker_is_one_line(tmp_path, trouble, message):
+    results = []
     with pytest.raises(BasewiseError, match=message) as caught:
-        for result in run_processes(partial(count_bases, tmp_path, trouble), TILES, 2):
-            assert (tmp_path / TILES[result.tile].part).exists()
+        results.extend(run_processes(partial(count_bases, tmp_path, trouble), TILES, 2))
+    assert all((tmp_path / TILES[result.tile].part).exists() for result in results)
     assert "\n" not in str(caught.value)
 
 
