@@ -184,11 +184,11 @@ def test_held_out_results_are_shown_only_for_the_same_weights(genome, tmp_path):
     (model / "results.json").write_text(json.dumps(results))
     write_scan_folder(tmp_path / "out", genome, threshold=0.3)
     change(tmp_path / "out" / "summary.json", lambda v: v["model"].update(sha256=sha256_of(model / "model.safetensors")))
-    page = page_of(tmp_path / "out", genome, model_folder=model)
+    page = page_of(tmp_path / "out", None, model_folder=model)
     assert "(9,000 examples, 45 of them positive (0.5 %))" in page
     assert "25 % of its calls were annotated sites, and it found 61 % of the sites" in page
     assert "No held-out results" not in page
     (model / "model.safetensors").write_bytes(b"other weights")
-    assert "No held-out results" in page_of(tmp_path / "out", genome, model_folder=model)
+    assert "No held-out results" in page_of(tmp_path / "out", None, model_folder=model)
     with pytest.raises(BasewiseError, match=r"holds no model.safetensors"):
         write_scan_report(tmp_path / "out", genome, model_folder=tmp_path / "out")
