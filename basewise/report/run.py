@@ -14,7 +14,7 @@ from basewise.provenance import provenance
 from basewise.report import curves
 from basewise.report.curves import Curve
 from basewise.report.origin import origin_section
-from basewise.report.page import Block, Chapter, Fact, Facts, Figure, Note, Points, Section, Tile, Tiles, write_page
+from basewise.report.page import Block, Chapter, Fact, Facts, Figure, Note, Points, Prose, Section, Tile, Tiles, write_page
 from basewise.report.results import Results, Verdict, metric_label, metric_table, read_results, with_interval
 from basewise.report.tables import Column, Table
 
@@ -24,7 +24,7 @@ SPLIT_NAMES = {"test": "Test", "val": "Validation", "train": "Training"}
 def write_run_report(run_folder: str | Path, path: str | Path | None = None) -> Path:
     """Write the page of a finished run to `path` (default RUN/report.html) and return where it stands.
 
-    Raises BasewiseError when results.json, predictions.parquet, log.jsonl or recipe.toml is missing or damaged.
+    Raises BasewiseError when results.json, predictions.parquet or recipe.toml is missing, or one of them or log.jsonl is damaged.
     """
     path = Path(run_folder) / "report.html" if path is None else Path(path)
     write_page([run_chapter(run_folder)], path)
@@ -92,13 +92,15 @@ def _asked(recipe: dict[str, Any], results: Results, facts: dict[str, Any]) -> F
     head = recipe.get("head", {})
     about = {"negatives": "negatives", "variant": "variant", "window": "window", "split": "split by"}
     detail = ", ".join(f"{label} {data[key]}" for key, label in about.items() if key in data)
+    best = results.best
+    kept = f"step {best.step} of {results.steps}, best {best.metric} on validation" if best.step is not None else "the only fit"
     rows = [
         Fact("Task", f"{recipe.get('task', 'custom')} (one answer a {results.kind})"),
         Fact("Data", str(data.get("path") or facts.get("data") or "not recorded") + (f": {detail}" if detail else "")),
         Fact("Backbone", f"{backbone.get('name', 'not recorded')}, weights at the start: {backbone.get('init', 'random')}"),
         Fact("Head", ", ".join(f"{key} {value}" for key, value in head.items()) or "default"),
         Fact("Training", ", ".join(f"{key} {value}" for key, value in train.items() if not isinstance(value, dict))),
-        Fact("Kept", f"step {results.best.step} of {results.steps}, best {results.best.metric} on validation"),
+        Fact("Kept", kept),
         Fact(
             "Threshold",
             f"probability ≥ {results.threshold:.4g} ({recipe.get('evaluate', {}).get('threshold', 'max_f1')}, chosen on validation)",
@@ -166,7 +168,8 @@ def read_predictions(path: Path, split: str) -> tuple[npt.NDArray[np.int64], npt
     except FileNotFoundError as error:
         raise BasewiseError(f"{path} does not exist; expected a run folder written by basewise train") from error
     except (pa.ArrowException, OSError) as error:
-        raise BasewiseError(f"{path} cannot be read, or lacks one of the columns split, label, probability ({error})") from error
+        said = str(error).splitlines()[0]  # pyarrow prints whole schemas
+        raise BasewiseError(f"{path} cannot be read, or lacks one of the columns split, label, probability ({said})") from error
     part = table[table["split"].astype("str") == split]
     if part.empty:
         raise BasewiseError(f"{path} holds no predictions of split {split!r}, but results.json has numbers for it; are they of one run?")
@@ -230,7 +233,7 @@ def _training(folder: Path, recipe: dict[str, Any], results: Results) -> tuple[B
                 f"{metric_label(metric)} chooses the weights to keep." + (" Training stopped early." if results.stopped_early else ""),
             )
         )
-    return tuple(blocks) or (Note("The log of this run holds neither loss nor validation."),)
+    return tuple(blocks) or (Prose("This run left no log of steps: its model is fitted in one go, or the log was removed."),)
 
 
 def _curve(points: list[tuple[int, float]]) -> Curve:
@@ -239,13 +242,14 @@ def _curve(points: list[tuple[int, float]]) -> Curve:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read log.jsonl, one JSON object a line; BasewiseError names the line that is none."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise BasewiseError(f"{path} does not exist; expected a run folder written by basewise train") from error
+    """Read log.jsonl, one JSON object a line; BasewiseError names the line that is none.
+
+    A run without steps (k-mer logistic regression) has no log: the list is empty then.
+    """
+    if not path.exists():
+        return []
     lines = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:

@@ -157,7 +157,7 @@ def read_sites(out: str | Path) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in SITE_DTYPES.items()})
     except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise BasewiseError(f"{path} cannot be read ({error}); run basewise scan again with --force") from error
+        raise BasewiseError(f"{path} cannot be read ({str(error).splitlines()[0]}); run basewise scan again with --force") from error
     if table.shape[1] != len(SITE_DTYPES):
         raise BasewiseError(f"{path} has {table.shape[1]} columns, expected {len(SITE_DTYPES)}: {' '.join(SITE_DTYPES)}")
     table.columns = pd.Index(SITE_DTYPES)
@@ -178,7 +178,7 @@ def check_folder(out: str | Path, summary: Summary, sites: pd.DataFrame) -> None
     except FileNotFoundError as error:
         raise BasewiseError(f"{path} does not exist; expected a folder written by basewise scan") from error
     except (pa.ArrowException, OSError) as error:
-        raise BasewiseError(f"{path} cannot be read ({error}); run basewise scan again with --force") from error
+        raise BasewiseError(f"{path} cannot be read ({str(error).splitlines()[0]}); run basewise scan again with --force") from error
     for what, name, found, said in (
         ("rows", "candidates.parquet", candidates, summary.totals.candidates),
         ("sites", "sites.bed.gz", len(sites), summary.totals.sites),

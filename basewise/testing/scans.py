@@ -89,7 +89,7 @@ def _sites(candidates: pd.DataFrame, threshold: float, *, known: bool) -> pd.Dat
             "name": [f"site{i}" for i in range(1, len(best) + 1)],
             "score": (1000 * best["probability"]).round().astype(int),
             "strand": best["strand"],
-            "probability": best["probability"].round(4),
+            "probability": best["probability"].astype("float64").round(4),
             "hexamer": best["hexamer"],
             "hexamer_offset": best["hexamer_offset"],
             "n_in_cluster": sizes,
