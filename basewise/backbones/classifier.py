@@ -187,10 +187,10 @@ class Classifier(nn.Module):
         return (power / power.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
-def save_classifier(classifier: Classifier, folder: str | Path, card: str | None = None) -> Path:
+def save_classifier(classifier: Classifier, folder: str | Path, card: str | None = None, *, half: bool = False) -> Path:
     """Write a model folder, whole or not at all, and return it; an older model folder is replaced, anything else is refused.
 
-    `card` is the text of its README.md. Sets ``classifier.sha256``.
+    `card` is the text of its README.md; with `half` weights are stored as float16, and loaded as float32 again. Sets ``classifier.sha256``.
     """
     folder = Path(folder)
     if folder.exists() and not _is_ours(folder) and not (folder.is_dir() and not any(folder.iterdir())):
@@ -210,7 +210,7 @@ def save_classifier(classifier: Classifier, folder: str | Path, card: str | None
     try:
         new = temporary / "new"
         new.mkdir()
-        save_file(_plain_state(classifier), new / "model.safetensors", metadata={"format": "pt"})
+        save_file(_plain_state(classifier, half), new / "model.safetensors", metadata={"format": "pt"})
         classifier.tokenizer.save(new)  # type: ignore[attr-defined]
         if card is not None:
             (new / "README.md").write_text(card, encoding="utf-8")
@@ -268,7 +268,7 @@ def load_classifier(model: str | Path) -> Classifier:
     tokenizer_settings, backbone_settings = dict(raw["tokenizer"]), dict(raw["backbone"])
     tokenizer = load_tokenizer(tokenizer_settings.pop("kind", ""), tokenizer_settings, folder)
     family = backbone_settings.pop("family", "")
-    state = read_safetensors(folder / "model.safetensors")
+    state = {name: t.float() if t.dtype is torch.float16 else t for name, t in read_safetensors(folder / "model.safetensors").items()}
     with torch.device("meta"):  # no memory and no time for an initialisation that is thrown away
         classifier = Classifier(config, build_backbone(family, backbone_settings, folder), tokenizer)
     if _has_unsaved_buffers(classifier):
@@ -299,11 +299,13 @@ def _make_head(config: ClassifierConfig, backbone: Backbone) -> nn.Module:
     return SequenceHead(width, config.outputs, config.pool, config.dropout)
 
 
-def _plain_state(module: nn.Module) -> dict[str, Tensor]:
+def _plain_state(module: nn.Module, half: bool) -> dict[str, Tensor]:
     """Return the state dict on the CPU, contiguous, tensors that share memory (tied weights) as copies of their own."""
     state, seen = {}, set()
     for name, tensor in module.state_dict().items():
         plain = tensor.detach().cpu().contiguous()
+        if half and plain.is_floating_point():
+            plain = plain.half()
         state[name] = plain.clone() if plain.data_ptr() in seen else plain
         seen.add(plain.data_ptr())
     return state

@@ -82,13 +82,15 @@ def write_run(
     results: dict[str, Any],
     predictions: pd.DataFrame,
     dataset: Dataset,
+    *,
+    half: bool = False,
     **facts: Any,
 ) -> dict[str, Any]:
-    """Write model/, predictions.parquet, results.json, README.md and, last, run.json; then checkpoints go. Returns `results`."""
+    """Write model/ (weights in float16 with `half`), predictions, results, README.md and, last, run.json; then checkpoints go."""
     about = {"seed": recipe.train.seed, "recipe_sha256": recipe_hash(recipe), "dataset": str(dataset.manifest.get("task", ""))}
     classifier.config = classifier.config.model_copy(update={"provenance": {"recipe": recipe.name, **about}})
     card = finish.model_card(recipe, classifier, results, dataset.manifest)
-    save_classifier(classifier.cpu(), folder / "model", card)
+    save_classifier(classifier.cpu(), folder / "model", card, half=half)
     finish.write_predictions(predictions, folder / "predictions.parquet")
     write_json(folder / "results.json", results)
     with atomic_path(folder / "README.md") as path:
