@@ -19,7 +19,17 @@ from torch import Tensor, nn
 from basewise import zoo
 from basewise.backbones.base import Backbone, Policy, Tokenizer, Tokens
 from basewise.backbones.configs import parse_config
-from basewise.backbones.heads import BaseHead, GroupHead, Pool, PoolerHead, SequenceHead, center_token, mirror_tokens, pool_hidden
+from basewise.backbones.heads import (
+    BaseHead,
+    GroupHead,
+    Pool,
+    PoolerHead,
+    SequenceHead,
+    base_counts,
+    center_token,
+    mirror_tokens,
+    pool_hidden,
+)
 from basewise.backbones.registry import build_backbone
 from basewise.backbones.tokenizers import load_tokenizer, tokenizer_kind
 from basewise.backbones.weights import assign_weights, read_safetensors
@@ -149,7 +159,7 @@ class Classifier(nn.Module):
             tokens = Tokens(tokens.ids.new_full((B, 1), pad), tokens.mask.new_zeros((B, 1)), tokens.spans.new_zeros((B, 1, 2)))
         tokens = Tokens(*(part.to(self.device) for part in tokens))
         if self.config.kind == "sequence" and self.config.pool == "center" and hasattr(self.backbone, "encode_valid"):
-            return self.head.score(self._center(tokens, embedded))  # type: ignore[operator]
+            return self._center(tokens, embedded)
         if flank and self.config.kind == "base" and flank == getattr(self.backbone, "reach", None):
             embedded = self.backbone.embed(tokens.ids) if embedded is None else embedded
             return self.head.score(self.backbone.encode_valid(embedded * tokens.mask[..., None]))  # type: ignore[attr-defined, operator]
@@ -163,8 +173,16 @@ class Classifier(nn.Module):
         chunk = pool_hidden(hidden, tokens, self.config.pool)  # (B, D)
         return self.head(chunk.unflatten(0, (rows // chunks, chunks)))
 
+    def center_logits(self, tokens: Tokens) -> Tensor:
+        """Return logits (B, C) of the center bases, ``length // 2``, of kind "base": `forward` read there, with less work where it can."""
+        tokens = Tokens(*(part.to(self.device) for part in tokens))
+        if hasattr(self.backbone, "encode_valid") and self.config.strands == "forward":
+            return self._center(tokens, None)
+        logits = self(tokens)
+        return logits[torch.arange(len(logits), device=logits.device), base_counts(tokens) // 2]
+
     def _center(self, tokens: Tokens, embedded: Tensor | None) -> Tensor:
-        """Return (B, D), the hidden state of the center base from the bases it reaches: far less work than all hidden states."""
+        """Return logits (B, C) of the center base from the bases it reaches: far less work than all hidden states."""
         reach: int = self.backbone.reach  # type: ignore[attr-defined]
         embedded = self.backbone.embed(tokens.ids) if embedded is None else embedded
         T = tokens.ids.shape[1]
@@ -174,7 +192,7 @@ class Classifier(nn.Module):
         inside &= tokens.mask.gather(1, index)
         around = embedded.gather(1, index[..., None].expand(-1, -1, embedded.shape[-1])) * inside[..., None]
         hidden: Tensor = self.backbone.encode_valid(around)  # type: ignore[attr-defined]
-        return hidden[:, 0]
+        return self.head.score(hidden[:, 0])  # type: ignore[operator]
 
     def probabilities(self, logits: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return calibrated probabilities, float32: for C = 1 of shape ``logits.shape[:-1]`` (the class ``labels[1]``), else (..., C)."""

@@ -45,12 +45,15 @@ class Inputs:
     ----------
     columns : tuple of str
         Columns of the input, in its order; `sequence` is not among them for intervals of a genome.
+    genome : Genome or None
+        What the intervals lie on.
     """
 
     path: Path
     format: Format
     columns: tuple[str, ...]
     pieces: Callable[[], Iterator[pd.DataFrame]]
+    genome: Genome | None = None
 
 
 def open_inputs(path: str | Path, genome: str | Path | None = None, window: int | None = None, *, rows: int = _ROWS) -> Inputs:
@@ -88,7 +91,7 @@ def open_inputs(path: str | Path, genome: str | Path | None = None, window: int 
             check_contigs(table["chrom"].unique().tolist(), opened, str(path))
         if SEQUENCE in table:
             table = table.drop(columns=SEQUENCE)
-        return Inputs(path, kind, tuple(table.columns), lambda: _intervals(table, opened, window, rows))
+        return Inputs(path, kind, tuple(table.columns), lambda: _intervals(table, opened, window, rows), opened)
     columns = _parquet_columns(path) if kind == "parquet" else _text_columns(path, kind)
     if SEQUENCE not in columns:
         hint = did_you_mean(SEQUENCE, [column.lower() for column in columns])
@@ -221,11 +224,16 @@ def _around(genome: Genome, chrom: str, start: int, end: int, strand: str, windo
     if window is None:
         bases = genome.fetch(chrom, start, end)
     else:
-        half = (end - start) // 2
-        center = end - 1 - half if minus else start + half
+        center = center_base(start, end, strand)
         first = center - (window - 1 - window // 2 if minus else window // 2)
         bases = genome.window(chrom, first, first + window)
     return to_str(reverse_complement(bases) if minus else bases)
+
+
+def center_base(start: int, end: int, strand: str) -> int:
+    """Return the position of base ``length // 2`` of an interval as read on its strand."""
+    half = (end - start) // 2
+    return end - 1 - half if strand == "-" else start + half
 
 
 class _reading:  # noqa: N801  a context manager that reads as a verb

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ from basewise.backbones.classifier import Classifier
 from basewise.errors import BasewiseError
 from basewise.files import atomic_path
 from basewise.genome.alphabet import N_CODE, Bases, as_bases, codes
+from basewise.genome.fasta import Genome
 from basewise.inference.asking import answering, check_device
-from basewise.inference.inputs import SEQUENCE, Inputs
+from basewise.inference.engine import score_positions
+from basewise.inference.inputs import SEQUENCE, Inputs, center_base
 
 logger = logging.getLogger(__name__)
 
@@ -84,12 +87,23 @@ def _ask(classifier: Classifier, rows: list[Bases], lengths: npt.NDArray[np.int6
             f"a sequence of {int(lengths.max())} bases makes {tokens.ids.shape[1]} tokens, {classifier.backbone.family} takes at most "
             f"{most}; cut it into shorter ones"
         )
-    logits = classifier(tokens)
-    if classifier.config.kind == "base":
-        center = torch.from_numpy(lengths // 2).to(logits.device)
-        logits = logits[torch.arange(len(rows), device=logits.device), center]
+    logits = classifier.center_logits(tokens) if classifier.config.kind == "base" else classifier(tokens)
     answers = classifier.probabilities(logits)
     return answers[:, 1] if binary and answers.ndim == 2 else answers
+
+
+def _score_intervals(classifier: Classifier, genome: Genome, piece: pd.DataFrame, device: torch.device) -> npt.NDArray[np.float32]:
+    """Return the probability of the centre base of each interval, scored on its contig."""
+    strand = piece["strand"].to_numpy(object) if "strand" in piece else np.full(len(piece), "+", object)
+    center = np.array([center_base(*row) for row in zip(piece["start"], piece["end"], strand, strict=True)], dtype=np.int64)
+    sign = np.where(strand == "-", -1, 1).astype(np.int8)
+    answers = np.empty(len(piece), dtype=np.float32)
+    chroms = piece["chrom"].to_numpy(object)
+    for chrom in dict.fromkeys(chroms):
+        rows = np.flatnonzero(chroms == chrom)
+        rows = rows[np.argsort(center[rows], kind="stable")]
+        answers[rows] = score_positions(classifier, partial(genome.window, chrom), center[rows], sign[rows], device=device)
+    return answers
 
 
 class Predicted(NamedTuple):
@@ -132,7 +146,10 @@ def predict_file(
             sequences = [as_bases(str(sequence)) for sequence in piece[SEQUENCE]]
             _check_rows(sequences, piece, inputs.path, done)
             without += sum(bool((codes(sequence) == N_CODE).all()) for sequence in sequences)
-            answers = predict_sequences(classifier, sequences, batch_size, where)
+            if inputs.genome is not None and classifier.dense and getattr(classifier.backbone, "grid", 1) > 1:
+                answers = _score_intervals(classifier, inputs.genome, piece, where)  # the grid then lies as in a scan: the same answers
+            else:
+                answers = predict_sequences(classifier, sequences, batch_size, where)
             kept = piece[list(inputs.columns)].copy()
             for index, column in enumerate(added):
                 kept[column] = answers if answers.ndim == 1 else answers[:, index]

@@ -21,6 +21,9 @@ def new_classifier(recipe: Recipe, window: int | None) -> Classifier:
     """Return the classifier of a recipe; random weights come from torch's generator as it stands. `window` is that of the data."""
     backbone, tokenizer = new_backbone(recipe.backbone)
     head = recipe.head
+    reach = getattr(backbone, "reach", None)
+    if head.kind == "base" and reach is not None:
+        window = 2 * reach + 1  # regions are as long as is handy; a base sees no further than this
     values = head.model_dump(exclude={"window"}) | {"task": recipe.task, "window": head.window or window}
     config = parse_config(ClassifierConfig, values, f"[head] of recipe {recipe.name}")
     return Classifier(config, backbone, tokenizer)

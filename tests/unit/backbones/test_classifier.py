@@ -119,7 +119,7 @@ def weights_shape(state):
     [
         (config_unknown, r"unknown key treshold Did you mean 'threshold'\?"),
         (config_wrong, "threshold = 4: Input should be less than or equal to 1"),
-        (config_family, r"unknown backbone family 'conv_net'; known: convnet, hyenadna.*Did you mean 'convnet'\?"),
+        (config_family, r"unknown backbone family 'conv_net'; known: convnet, pyramid, hyenadna.*Did you mean 'convnet'\?"),
         (config_backbone, r"unknown key withd Did you mean 'width'\?"),
         (config_format, "has format 'other', expected 'basewise classifier 1'"),
         (config_extra, r"unknown \['notes'\]"),
