@@ -2,7 +2,8 @@
 
 Two ways with one meaning. Windows: the classifier's window is cut around each position, N beyond the contig's ends, the minus
 strand turned, and classified. Dense: a backbone that knows its `reach` encodes whole chunks once a strand and the head reads the
-hidden states at the positions. They agree within 1e-5.
+hidden states at the positions. They agree within 1e-5; a backbone with a `grid` always goes the dense way, whose chunks start at
+multiples of it, so that the grid lies alike for everybody.
 
 Work is cut on a grid of contig coordinates anchored at base 0, and the arrays given to the model have the same shape whoever
 asks, so that the same position gets the same bits whatever the tile, the number of workers or the batch size.
@@ -171,6 +172,12 @@ def scorer(classifier: Classifier, *, device: torch.device, batch_size: int = 40
         )
     layout = base_tokens(classifier)
     can = classifier.dense and layout is not None and not layout.prefix and not layout.suffix and config.strands == "forward"
+    grid = getattr(classifier.backbone, "grid", 1)
+    if grid > 1 and (not can or dense is False or _SPAN_STEP % grid):
+        raise BasewiseError(
+            f"{classifier.backbone.family} with a grid of {grid} bases as configured cannot score positions, expected a grid that divides "
+            f"{_SPAN_STEP} and a model that reads base by base"
+        )
     if dense and not can:
         raise BasewiseError(f"{classifier.backbone.family} as configured cannot read hidden states of long stretches; leave dense out")
     return Scorer(classifier, device, batch_size, layout, window, reach if can and dense is not False else None)

@@ -1,9 +1,14 @@
 """Scores of positions: the two ways agree, and neither tile, batch, strand nor mode leaves a trace."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
+from basewise.backbones import pyramid
+from basewise.backbones.classifier import Classifier, ClassifierConfig
+from basewise.backbones.tokenizers.character import CharacterTokenizer
 from basewise.errors import BasewiseError
 from basewise.genome.alphabet import as_bases, reverse_complement
 from basewise.inference import engine
@@ -11,7 +16,7 @@ from basewise.inference.asking import answering, base_tokens, check_device, one_
 from basewise.inference.engine import score_positions, scorer
 from basewise.inference.predict import predict_sequences
 from basewise.testing.genomes import random_genome
-from basewise.testing.models import tiny_classifier
+from basewise.testing.models import randomize, tiny_classifier
 
 CONTIG = as_bases(random_genome(3, {"x": 3000}, n_runs=4, soft_mask=0.3, iupac=0.02)["x"])
 CPU = torch.device("cpu")
@@ -191,3 +196,33 @@ def test_cuda_equals_cpu(settings, monkeypatch):
     on_cuda = score_positions(classifier, fetch, positions, strands, device="cuda")
     np.testing.assert_allclose(on_cuda, on_cpu, atol=1e-4)
     assert classifier.device == CPU
+
+
+def test_a_grid_lies_at_multiples_of_itself_in_the_contig_whoever_asks() -> None:
+    shape = {
+        "width": 4,
+        "stem_kernel": 5,
+        "kernel": 3,
+        "dilations": [1, 2],
+        "join": 1,
+        "coarse_widths": [4, 4],
+        "coarse_dilations": [1],
+        "spread": 2,
+    }
+    backbone = randomize(pyramid.Model(pyramid.Config.model_validate(shape)), 3)
+    config = ClassifierConfig(task="toy", kind="base", special_tokens=False, window=2 * backbone.reach + 1)
+    classifier = Classifier(config, backbone, CharacterTokenizer("none"))
+    randomize(classifier.head, 4)
+    classifier.eval()
+    contig = as_bases(random_genome(5, {"c": 20_011})["c"])
+
+    positions = np.sort(np.random.default_rng(6).choice(len(contig), 300, replace=False)).astype(np.int64)
+    with torch.inference_mode():
+        logits = classifier(classifier.tokenize([contig]))[0]
+        padded = np.concatenate([contig, np.full(-len(contig) % backbone.grid, ord("N"), np.uint8)])  # the other strand's grid starts here
+        turned = classifier(classifier.tokenize([reverse_complement(padded)]))[0].flip(0)[: len(contig)]
+    for strand, wanted in ((1, logits), (-1, turned)):
+        got = score_positions(classifier, partial(fetch, contig=contig), positions, np.full(300, strand, np.int8))
+        np.testing.assert_allclose(got, classifier.probabilities(wanted[positions]), rtol=0, atol=1e-5)
+        few = score_positions(classifier, partial(fetch, contig=contig), positions[150:160], np.full(10, strand, np.int8))
+        assert np.array_equal(few, got[150:160])
