@@ -29,18 +29,20 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Return `{"overall": verdict, "groups": {value: verdict}, "provenance": ...}` of MODEL on a split ("all" for every split).
 
+    A model that answers base by base is asked about the center base of the windows of a sequence-level dataset.
     `threshold` None is the model's own. `by` names a column of the examples. See `judge` for a verdict.
     """
     classifier = load_classifier(model)
     examples = split_of(dataset, split)
     kind = dataset.manifest.get("kind", "sequence")
-    if kind != classifier.config.kind:
+    centers = kind == "sequence" and classifier.config.kind == "base"
+    if kind != classifier.config.kind and not centers:
         raise BasewiseError(f'model {model} answers questions of kind "{classifier.config.kind}", but {dataset.path} is of kind "{kind}"')
     if by is not None and by not in examples:
         raise BasewiseError(
             f"no column {by!r} in the examples, there are: {', '.join(examples.columns)}.{did_you_mean(by, examples.columns)}"
         )
-    logits = score_logits(classifier, examples["sequence"].tolist(), batch_size=batch_size, device=device)
+    logits = score_logits(classifier, examples["sequence"].tolist(), batch_size=batch_size, device=device, centers=centers)
     labels, flat, source = scored_labels(examples, logits, kind)
     if len(labels) and labels.max() >= len(classifier.config.labels):
         raise BasewiseError(f"{dataset.path} has label {labels.max()}, but model {model} knows {len(classifier.config.labels)} labels")

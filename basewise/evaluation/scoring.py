@@ -19,9 +19,16 @@ BASES_A_BATCH = 1 << 20  # long sequences shrink the batch, so that memory stays
 
 
 def score_logits(
-    classifier: Classifier, sequences: Sequence[str | Bases], *, batch_size: int = 256, device: torch.device | str | None = None
+    classifier: Classifier,
+    sequences: Sequence[str | Bases],
+    *,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    centers: bool = False,
 ) -> list[Floats]:
     """Return the logits of each sequence, (C,) for kind "sequence" or (length, C) for kind "base", in the order given.
+
+    With `centers` a classifier of kind "base" answers (C,) too: for the center base, ``length // 2``.
 
     Kind "sequence" with a window: of a longer sequence only the window around its center base (length // 2) is read.
     The classifier is put in eval mode and on `device` for the time of the call and left as it was.
@@ -31,7 +38,8 @@ def score_logits(
     where = check_device(str(device)) if device is not None else classifier.device
     with answering(classifier, where):
         for rows in batches_by_length([len(b) for b in bases], batch_size):
-            logits = classifier(classifier.tokenize([bases[r] for r in rows])).float().cpu().numpy()
+            ask = classifier.center_logits if centers else classifier
+            logits = ask(classifier.tokenize([bases[r] for r in rows])).float().cpu().numpy()
             for row, values in zip(rows, logits, strict=True):
                 answer[row] = values[: len(bases[row])].copy() if logits.ndim == 3 else values
     return answer
