@@ -114,6 +114,27 @@ def import_folder(
     typer.echo(f"{out}\t{kind}")
 
 
+@app.command()
+def lora(
+    model: Annotated[str, typer.Argument(help="Model folder, run folder, or folder of a published checkpoint.")],
+    placement: Annotated[list[str], typer.Option("-p", "--placement", help="attention, mixer, mlp, embeddings, biases, or a pattern.")],
+    rank: Annotated[int, typer.Option(min=1, help="Rank of each adapter.")] = 8,
+) -> None:
+    """Show what LoRA adapters would train, layer by layer, without training anything.
+
+    Example:
+
+        basewise models lora checkpoints/DNABERT-2-117M -p attention -p mlp --rank 8
+    """
+    from basewise.backbones.classifier import Classifier, ClassifierConfig
+    from basewise.backbones.lora import LoraSettings, plan_lora
+    from basewise.inference.embed import load_embedder
+
+    embedder = load_embedder(model)
+    classifier = Classifier(ClassifierConfig(task="dry run"), embedder.backbone, embedder.tokenizer)
+    typer.echo(str(plan_lora(classifier, LoraSettings(placements=tuple(placement), rank=rank))))
+
+
 def _facts(name: str) -> dict[str, Any]:
     """Return the facts of a catalog name."""
     from basewise.backbones import catalog
