@@ -1,6 +1,9 @@
 """`basewise models`: which checkpoints there are, what they are, and how they come onto this disk."""
 
 import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,7 +88,8 @@ def fetch(
         typer.echo(entry.notice, err=True)
     if not entry.revision:
         typer.echo(f"{entry.repository} is not pinned in the catalog: taking its newest revision, see source.json", err=True)
-    folder, revision = download(name, out)
+    with _progress() as watch:
+        folder, revision = download(name, out, watch)
     typer.echo(f"{folder}\t{entry.repository}@{revision}")
 
 
@@ -133,6 +137,26 @@ def lora(
     embedder = load_embedder(model)
     classifier = Classifier(ClassifierConfig(task="dry run"), embedder.backbone, embedder.tokenizer)
     typer.echo(str(plan_lora(classifier, LoraSettings(placements=tuple(placement), rank=rank))))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
+    """Yield what shows a bar a file on a terminal's stderr; None elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TaskID, TimeRemainingColumn
+
+    tasks: dict[str, TaskID] = {}
+    with Progress(*Progress.get_default_columns()[:2], DownloadColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+
+        def watch(file: str, done: int, size: int) -> None:
+            if file not in tasks:
+                tasks[file] = bar.add_task(file, total=size)
+            bar.update(tasks[file], completed=done)
+
+        yield watch
 
 
 def _facts(name: str) -> dict[str, Any]:

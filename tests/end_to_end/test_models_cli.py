@@ -2,6 +2,7 @@
 
 import json
 import threading
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
@@ -97,7 +98,7 @@ class Answer(BaseHTTPRequestHandler):
             start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
             if asked and body and start:
                 self.server.ranges.append((file.name, start))
-            extra = {"X-Repo-Commit": COMMIT, "ETag": f'"{file.name}-{len(raw)}"', "Accept-Ranges": "bytes"}
+            extra = {"X-Repo-Commit": COMMIT, "ETag": f'"{sha256(raw).hexdigest()}"', "Accept-Ranges": "bytes"}
             if start:
                 extra["Content-Range"] = f"bytes {start}-{len(raw) - 1}/{len(raw)}"
         if self.server.broken and body and path.endswith(".safetensors") and start:
@@ -135,22 +136,30 @@ def hub(tmp_path, monkeypatch):
 def test_fetch_resumes_and_verifies(basewise, hub, tmp_path):
     hub.broken = True
     done = basewise("models", "fetch", "hyenadna-tiny-1k", code=1)
-    assert "could not download LongSafari/hyenadna-tiny-1k-seqlen-hf" in done.stderr
+    whole = (hub.folder / "model.safetensors").read_bytes()
+    half = len(whole) // 2
+    assert f"model.safetensors broke off at {half:,} of {len(whole):,} bytes; run it again" in done.stderr
     folder = tmp_path / "models/hyenadna-tiny-1k"
     assert not (folder / "source.json").exists()
     assert not (folder / "model.safetensors").exists()
 
-    whole = (hub.folder / "model.safetensors").read_bytes()
-    (begun,) = folder.glob(".cache/**/*.incomplete")
-    begun.write_bytes(whole[:1000])  # the hub library writes in pieces of 10 MB: give the small file what a large one would have
     hub.broken, hub.ranges = False, []
     done = basewise("models", "fetch", "hyenadna-tiny-1k")
     assert done.stdout.strip() == f"{folder}\tLongSafari/hyenadna-tiny-1k-seqlen-hf@{COMMIT}"
-    assert hub.ranges == [("model.safetensors", 1000)]  # from where it broke off, not from the start
+    assert hub.ranges == [("model.safetensors", half)]  # from where it broke off, not from the start
     assert sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) == ["config.json", "model.safetensors", "source.json"]
     assert (folder / "model.safetensors").read_bytes() == whole
     source = json.loads((folder / "source.json").read_text())
     assert (source["name"], source["revision"]) == ("hyenadna-tiny-1k", COMMIT)
+    hub.ranges = []
+    (folder / "config.json").unlink()
+    begun = (folder / "model.safetensors").stat().st_mtime_ns
+    basewise("models", "fetch", "hyenadna-tiny-1k")
+    assert (folder / "model.safetensors").stat().st_mtime_ns == begun  # what is there is not downloaded again
+    assert (folder / "config.json").is_file()
+    (folder / "model.safetensors").write_bytes(whole[:-1] + b"?")  # same size, another content
+    basewise("models", "fetch", "hyenadna-tiny-1k")
+    assert (folder / "model.safetensors").read_bytes() == whole
     backbone, tokenizer = load_official(folder)
     tokens = tokenizer.tokenize(["ACGT"])
     assert torch.isfinite(backbone.encode(backbone.embed(tokens.ids), tokens.mask)).all()
