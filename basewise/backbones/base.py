@@ -54,7 +54,7 @@ class Backbone(Protocol):
 
     @property
     def family(self) -> str:
-        """Registry name: hyenadna, convnet, dnabert2, nucleotide_transformer or gena_lm."""
+        """Registry name: hyenadna, convnet, pyramid, dnabert2, nucleotide_transformer or gena_lm."""
         ...
 
     @property

@@ -34,13 +34,16 @@ def scan(
 
         basewise scan genome.fa -o out -m my_run --threshold 0.8
     """
+    from functools import partial
+
+    from basewise.backbones.classifier import find_model
     from basewise.cli.progress import Bases
     from basewise.inference.scan import ScanOptions
     from basewise.inference.scan import scan as run_scan
-    from basewise.report.page import write_scan_report
+    from basewise.report.scan import write_scan_report
 
     options = ScanOptions(genome, out, model, regions, genes, threshold, workers, device, force, tile_size, batch_size)
     with Bases("scanning") as progress:
-        done = run_scan(options, progress, write_scan_report)
+        done = run_scan(options, progress, partial(write_scan_report, genome=genome, model_folder=find_model(model)))
     for path, content in done.files.items():
         typer.echo(f"{path}\t{content}")

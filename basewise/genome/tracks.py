@@ -4,6 +4,8 @@ A track is a stream of parts ``(chrom, positions, values)``: positions int64 (n,
 (n,). Bases without a value are absent, never 0.
 """
 
+import errno
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -189,6 +191,16 @@ def write_bigwig(path: str | Path, contigs: Mapping[str, int], parts: Iterable[P
             raise BasewiseError(f"cannot write {path}: {error}") from error
         finally:
             track.close()
+        _require_whole(temporary)
+
+
+def _require_whole(path: Path) -> None:
+    """Raise OSError unless the bigWig ends with its magic number, which is written last: pyBigWig does not say when closing failed."""
+    with path.open("rb") as stream:
+        first = stream.read(4)
+        stream.seek(-min(4, path.stat().st_size), os.SEEK_END)
+        if len(first) < 4 or stream.read() != first:
+            raise OSError(errno.EIO, "the bigWig was cut short (disk full?)")
 
 
 def _add_block(track: Any, chrom: str, positions: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> None:

@@ -118,7 +118,8 @@ def _work(open_worker: OpenWorker, connection: Connection) -> None:
                     return
                 connection.send(do_tile(tile))
     except BasewiseError as error:
-        connection.send(("BasewiseError", str(error)))
+        kind = "OSError" if isinstance(error.__cause__, OSError) else "BasewiseError"  # a write that failed can be tried again
+        connection.send((kind, str(error)))
     except Exception as error:
         connection.send((type(error).__name__, _failed(tile, error) if tile else f"a worker could not start: {error!r}"))
 

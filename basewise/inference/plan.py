@@ -30,6 +30,7 @@ from basewise.files import MARKER, prepare_output_folder, read_json, write_json
 from basewise.inference.regions import Regions
 
 PLAN, RUN, PARTS, PARTIAL = "plan.json", "run.json", ".parts", ".partial-*"
+_GO_ON = "what is done is kept, run the same command again to go on"
 _ORPHANS_WAIT = 60.0  # seconds a new run waits for the workers of a killed one to notice and stop
 
 Facts = Mapping[str, str | int | float | None]
@@ -123,9 +124,11 @@ def claim(folder: str | Path, plan: Plan, *, force: bool = False) -> Iterator[Cl
         try:
             yield _open(folder, plan, force=force)
         except OSError as error:
-            raise BasewiseError(
-                f"cannot write in {folder}: {error.strerror or error}; what is done is kept, run the same command again to go on"
-            ) from error
+            raise BasewiseError(f"cannot write in {folder}: {error.strerror or error}; {_GO_ON}") from error
+        except BasewiseError as error:
+            if isinstance(error.__cause__, OSError) and (folder / PLAN).exists():  # a write that failed on the way
+                raise BasewiseError(f"{error}; {_GO_ON}") from error
+            raise
 
 
 def _open(folder: Path, plan: Plan, *, force: bool) -> Claim:

@@ -27,6 +27,8 @@ def count_bases(folder: Path, trouble: str = ""):
             raise ZeroDivisionError("by zero\nsecond line")
         if tile.index == 3 and trouble == "disk":
             raise OSError(28, "No space left on device")
+        if tile.index == 3 and trouble == "full":
+            raise BasewiseError("cannot write part 3") from OSError(28, "No space left on device")
         if tile.index == 3 and trouble == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         (folder / tile.part).touch(exist_ok=False)
@@ -57,13 +59,15 @@ def test_no_tile_needs_no_worker(tmp_path):
         ("error", "^the model is damaged; get another$"),
         ("bug", "^scanning x:300-400 failed: ZeroDivisionError: by zero; what is done is kept"),
         ("disk", "^scanning x:300-400 failed: OSError: .*No space left on device; what is done is kept"),
+        ("full", "^cannot write part 3; what is done is kept, run the same command again"),
         ("kill", r"^a worker died \(exit code -9\) on x:300-400, perhaps for lack of memory; what is done is kept"),
     ],
 )
 def test_trouble_in_a_worker_is_one_line(tmp_path, trouble, message):
+    results = []
     with pytest.raises(BasewiseError, match=message) as caught:
-        for result in run_processes(partial(count_bases, tmp_path, trouble), TILES, 2):
-            assert (tmp_path / TILES[result.tile].part).exists()
+        results.extend(run_processes(partial(count_bases, tmp_path, trouble), TILES, 2))
+    assert all((tmp_path / TILES[result.tile].part).exists() for result in results)
     assert "\n" not in str(caught.value)
 
 

@@ -127,7 +127,7 @@ def test_bad_inputs_are_one_line(tmp_path, name, text, message):
 
 def test_a_truncated_gzip_is_one_line(tmp_path):
     (tmp_path / "a.fa.gz").write_bytes(gzip.compress(b">one\n" + b"ACGT" * 100)[:-12])
-    with pytest.raises(BasewiseError, match="cannot read .*is it whole"):
+    with pytest.raises(BasewiseError, match=r"cannot read .*is it whole"):
         read(tmp_path / "a.fa.gz")
 
 

@@ -47,6 +47,10 @@ def test_plan_hash_is_that_of_the_facts():
     assert PLAN_OF_TWO.sha256 != replace(PLAN_OF_TWO, facts={**FACTS, "threshold": 0.6}).sha256
 
 
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def write_part(folder, tile):
     pq.write_table(pa.table({"position": [tile.start]}), folder / tile.part)
 
@@ -64,10 +68,10 @@ def test_new_interrupted_merged_finished(tmp_path):
         assert sorted(path.name for path in out.rglob("*")) == sorted([MARKER, PLAN, PARTS, first.part])
         write_part(claimed.parts, second)
         finish(claimed, PLAN_OF_TWO, {"note": "hello"})
-    assert sorted(os.listdir(out)) == sorted([MARKER, RUN])
+    assert names(out) == sorted([MARKER, RUN])
     run = json.loads((out / RUN).read_text())
     assert (run["note"], run["merged"], run["sha256"], run["tiles"]) == ("hello", True, PLAN_OF_TWO.sha256, 2)
-    with pytest.raises(BasewiseError, match="finished scan.*--force"), claim(out, PLAN_OF_TWO):
+    with pytest.raises(BasewiseError, match=r"finished scan.*--force"), claim(out, PLAN_OF_TWO):
         pass
     with claim(out, PLAN_OF_TWO, force=True) as claimed:
         assert claimed.done == frozenset()
@@ -89,7 +93,7 @@ def test_killed_before_the_plan_was_written_is_a_new_start(tmp_path):
     (tmp_path / PARTS).mkdir()
     (tmp_path / ".partial-abc-plan.json").write_text("{")
     with claim(tmp_path, PLAN_OF_TWO):
-        assert sorted(os.listdir(tmp_path)) == sorted([MARKER, PLAN, PARTS])
+        assert names(tmp_path) == sorted([MARKER, PLAN, PARTS])
 
 
 def test_another_plan_is_refused_with_its_differences_and_replaced_by_force(tmp_path):
@@ -116,9 +120,9 @@ def test_a_damaged_part_is_done_again(tmp_path):
 @pytest.mark.parametrize("force", [False, True])
 def test_a_strangers_folder_is_never_touched(tmp_path, force):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(BasewiseError, match="exists and is not empty|not made by basewise"), claim(tmp_path, PLAN_OF_TWO, force=force):
+    with pytest.raises(BasewiseError, match=r"exists and is not empty|not made by basewise"), claim(tmp_path, PLAN_OF_TWO, force=force):
         pass
-    assert os.listdir(tmp_path) == ["thesis.tex"]
+    assert names(tmp_path) == ["thesis.tex"]
 
 
 def test_a_file_as_output_is_refused(tmp_path):
@@ -151,5 +155,5 @@ def test_workers_do_not_begin_while_somebody_tidies(tmp_path):
 
 
 def test_disk_errors_are_one_line_that_says_how_to_go_on(tmp_path):
-    with pytest.raises(BasewiseError, match="No space left on device; what is done is kept"), claim(tmp_path, PLAN_OF_TWO):
+    with pytest.raises(BasewiseError, match=r"No space left on device; what is done is kept"), claim(tmp_path, PLAN_OF_TWO):
         raise OSError(28, "No space left on device")

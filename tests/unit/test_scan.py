@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import resource
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +28,10 @@ from basewise.testing.models import tiny_classifier
 
 COMPARED = ("candidates.parquet", "sites.bed.gz", "sites.bed.gz.tbi", "plus.bw", "minus.bw")
 CONTIGS = {"gi|1|x": 6000, "empty": 0, "short": 60, "chr2": 3000}
-SITE_COLUMNS = "chrom start end name score strand probability hexamer hexamer_offset n_in_cluster region gene".split()
+SITE_COLUMNS = [
+    *("chrom", "start", "end", "name", "score", "strand"),
+    *("probability", "hexamer", "hexamer_offset", "n_in_cluster", "region", "gene"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -165,6 +171,7 @@ def test_no_way_of_working_shows_in_the_files(place, tmp_path, settings, pool, m
     assert pq.ParquetFile(tmp_path / "one" / "candidates.parquet").num_row_groups > 2
     second = scan.scan(options(place, tmp_path / "two", **model, **settings))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert json.loads((tmp_path / "two" / RUN).read_text())["options"]["batch_size"] == settings.get("batch_size", 4096)
     drop = {key: value for key, value in first.summary.items() if key != "timing"}
     assert drop == {key: value for key, value in second.summary.items() if key != "timing"}
     assert drop["totals"]["sites"] > 5
@@ -239,7 +246,7 @@ def test_a_genome_without_candidates_gives_valid_empty_files(place, tmp_path):
     assert (tmp_path / "out" / "sites.bed.gz.tbi").exists()
 
 
-class Interrupted(Exception):
+class InterruptedScanError(Exception):
     pass
 
 
@@ -254,13 +261,13 @@ def test_an_interrupted_scan_goes_on_and_says_so(place, tmp_path):
         def advance(self, bases, candidates):
             self.tiles += 1
             if self.tiles == self.stop_after:
-                raise Interrupted
+                raise InterruptedScanError
 
     out = tmp_path / "out"
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedScanError):
         scan.scan(options(place, out), Watcher(stop_after=2))
     assert {PLAN, PARTS} <= {path.name for path in out.iterdir()}
-    with pytest.raises(BasewiseError, match="another plan .threshold was 0.55, is 0.6"):
+    with pytest.raises(BasewiseError, match=r"another plan .threshold was 0.55, is 0.6"):
         scan.scan(options(place, out, threshold=0.6))
     watcher = Watcher()
     scan.scan(options(place, out), watcher)
@@ -290,14 +297,66 @@ def test_a_failure_while_merging_is_resumed(place, done, tmp_path, step, monkeyp
     assert contents(tmp_path / "out") == contents(tmp_path / "straight")
 
 
+@contextmanager
+def no_file_larger_than(size):
+    """As on a full disk, the system refuses to write on."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("step", [".parts/0000000.parquet", *COMPARED])
+def test_a_full_disk_stops_every_writer_in_one_line_and_is_resumed(place, tmp_path, step, monkeypatch):
+    scan.scan(options(place, tmp_path / "straight"))
+    out = tmp_path / "out"
+    name = step.removesuffix(".tbi")
+    functions = {
+        "candidates.parquet": "merge_candidates",
+        "sites.bed.gz": "write_sites",
+        "plus.bw": "write_tracks",
+        "minus.bw": "write_tracks",
+    }
+    size = 500 if step.startswith(".parts") else (tmp_path / "straight" / name).stat().st_size - 30
+    function = functions.get(name, "_do_tiles")
+    real = getattr(scan, function)
+
+    def limited(*arguments):
+        with no_file_larger_than(size):
+            return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, function, limited)
+        with pytest.raises(BasewiseError, match=r"cannot write .*; what is done is kept, run the same command again to go on") as caught:
+            scan.scan(options(place, out))
+    assert "\n" not in str(caught.value)
+    assert not list(out.rglob(".partial-*"))
+    scan.scan(options(place, out))
+    assert contents(out) == contents(tmp_path / "straight")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_made_read_only_midway_is_one_line_and_resumed(place, tmp_path):
+    class Watcher(scan.Silent):
+        def advance(self, bases, candidates):
+            (tmp_path / "out" / PARTS).chmod(0o555)
+
+    with pytest.raises(BasewiseError, match=r"cannot write .*Permission denied.*run the same command again"):
+        scan.scan(options(place, tmp_path / "out"), Watcher())
+    (tmp_path / "out" / PARTS).chmod(0o755)
+    scan.scan(options(place, tmp_path / "out"))
+
+
 def test_a_kill_while_tidying_is_tidied(place, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
 
         def killed(_):
-            raise Interrupted
+            raise InterruptedScanError
 
         patch.setattr("basewise.inference.plan.tidy", killed)
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptedScanError):
             scan.scan(options(place, tmp_path / "out"))
     result = scan.scan(options(place, tmp_path / "out"))
     assert result.summary["totals"]["bases"] == 9060
@@ -305,14 +364,19 @@ def test_a_kill_while_tidying_is_tidied(place, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "out" / RUN).read_text())["verb"] == "scan"
 
 
-def test_a_genome_changed_between_runs_is_refused(place, tmp_path):
+def test_a_genome_changed_between_runs_is_refused(place, tmp_path, monkeypatch):
     genome = write_fasta(tmp_path / "g.fa", random_genome(1, {"a": 3000}))
     job = options(place, tmp_path / "out", genome=genome)
-    with pytest.raises(BasewiseError, match="No space"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan, "write_sites", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        scan.scan(job)
+    with monkeypatch.context() as patch:
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        patch.setattr(scan, "write_sites", full)
+        with pytest.raises(BasewiseError, match="No space"):
+            scan.scan(job)
     write_fasta(genome, random_genome(2, {"a": 3000}))
-    with pytest.raises(BasewiseError, match="another plan .genome sha256 was"):
+    with pytest.raises(BasewiseError, match=r"another plan .genome sha256 was"):
         scan.scan(job)
 
 
@@ -332,7 +396,7 @@ def bad_model(folder: Path) -> Path:
         ({"genome": "none.fa"}, "none.fa"),
         ({"genome": "empty.fa"}, "holds no base"),
         ({"genome": "cut.fa"}, "truncated|does not fit|changed"),
-        ({"regions": "wrong.bed"}, "chr2.*|2"),
+        ({"regions": "wrong.bed"}, r"wrong\.bed.*chr2"),
         ({"regions": "beyond.bed"}, "chr2:10-99999 reaches beyond its contig of 3000 bases"),
         ({"genes": "wrong.bed6"}, "wrong.bed6"),
         ({"model": "none"}, "none"),
