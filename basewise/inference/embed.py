@@ -157,8 +157,8 @@ def embed_file(
 ) -> Embedded:
     """Write the embeddings of `inputs` to `out`, .parquet or .npz, whole or not at all; see `embed_sequences`.
 
-    Parquet: the columns of the input but the sequence and `embedding`, a list of D float32; at level "base" a list of L x D, base after base,
-    with `length` L (int64); a row group a piece. npz: `embedding` float32, (N, D) or, at level "base", (sum of lengths, D) with
+    Parquet: the columns of the input but the sequence, and `embedding`, a list of D float32; at level "base" a list of L x D, base after
+    base, with `length` L (int64); a row group a piece. npz: `embedding` float32, (N, D) or, at level "base", (sum of lengths, D) with
     `offset` int64 (N + 1,), sequence i in rows offset[i] to offset[i + 1]; `id` where the input has that column.
     """
     out = Path(out)

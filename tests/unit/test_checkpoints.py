@@ -300,7 +300,8 @@ def test_published_classification_head(kind, tmp_path):
     again = load_classifier(tmp_path / "out")
     with torch.inference_mode():
         assert torch.equal(again(again.tokenize(PROBE)), logits)
-    refused(import_official, folder, tmp_path / "out", match="exists")
+    refused(import_official, folder, tmp_path / "out", match="add --force")
+    assert import_official(folder, tmp_path / "out", force=True) == "classifier"
     refused(load_official_classifier, write_published(tmp_path / "b", kind), match="no classification head")
 
 

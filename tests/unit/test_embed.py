@@ -1,6 +1,7 @@
 """Embeddings equal the direct call, whatever the batch; files hold them in order; every option changes what it says."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -119,7 +120,7 @@ def test_files_hold_the_same_numbers_in_order(embedder, level, tmp_path, monkeyp
         if level == "base":
             offset = archive["offset"]
             assert list(np.diff(offset)) == [len(s) for s in table["sequence"]] == list(got["length"])
-            pieces = [flat[a:b] for a, b in zip(offset[:-1], offset[1:], strict=True)]
+            pieces = [flat[a:b] for a, b in pairwise(offset)]
         else:
             pieces = list(flat)
     assert max(np.abs(a - b).max() for a, b in zip(pieces, want, strict=True)) < 1e-5
@@ -149,8 +150,6 @@ def test_command_on_classifier_and_checkpoint(basewise, tmp_path):
     got = pd.read_parquet(tmp_path / "b.parquet")
     assert list(got["length"]) == [10, 7]
     assert np.abs(got["embedding"][1].reshape(7, 24) - embed_sequences(embedder, ["GATTACA"], level="base", layer=1)[0]).max() < 1e-5
-    bad = basewise("embed", tmp_path / "nothing", tmp_path / "in.fa", "-o", tmp_path / "c.npz", code=1)
-    assert bad.stderr.count("\n") == 1
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     bad = basewise("embed", checkpoint, tmp_path / "in.fa", "-o", tmp_path / "c.npz", code=1)
