@@ -1,20 +1,26 @@
 """Download a catalog model from the hub: pinned revision, resumed where it stopped, verified. Nothing else here uses a network."""
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 from basewise.backbones import catalog
 from basewise.errors import BasewiseError
-from basewise.files import write_json
+from basewise.files import sha256_of, write_json
+
+Watch = Callable[[str, int, int], None]
+PIECE = 1 << 20  # bytes
 
 SMALL = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "README.md", "LICENSE")
 
 
-def fetch(name: str, folder: str | Path | None = None) -> tuple[Path, str]:
+def fetch(name: str, folder: str | Path | None = None, watch: Watch | None = None) -> tuple[Path, str]:
     """Download what `name` needs into `folder` (default: `catalog.folder_of`) and return the folder and the full revision.
 
-    A download that broke off is resumed by calling again; files that are there already are not downloaded again.
-    source.json is written last.
+    A download that broke off is resumed in the middle of a file by calling again; files that are there already are not downloaded again.
+    source.json is written last. `watch` is told file name, bytes there, and bytes in all, now and then.
 
     Raises
     ------
@@ -30,7 +36,8 @@ def fetch(name: str, folder: str | Path | None = None) -> tuple[Path, str]:
         api = huggingface_hub.HfApi()
         revision = _revision(api, entry)
         files = wanted(api.list_repo_files(entry.repository, revision=revision))
-        huggingface_hub.snapshot_download(entry.repository, revision=revision, local_dir=folder, allow_patterns=list(files))
+        for file in files:
+            _download(huggingface_hub.hf_hub_url(entry.repository, file, revision=revision), folder / file, watch)
     except BasewiseError:
         raise
     except Exception as error:  # the hub library and its transport raise many unrelated types
@@ -44,6 +51,37 @@ def fetch(name: str, folder: str | Path | None = None) -> tuple[Path, str]:
     source = {"name": name, "repository": entry.repository, "revision": revision, "licence": entry.licence}
     write_json(folder / catalog.SOURCE, source)
     return folder, revision
+
+
+def _download(url: str, target: Path, watch: Watch | None) -> None:
+    """Download one file beside `target`, from where an earlier call stopped, compare size and checksum, and rename it.
+
+    The hub library itself starts a file anew in every call, which for shards of 10 GB is no way to resume.
+    """
+    from huggingface_hub import get_hf_file_metadata
+
+    facts = get_hf_file_metadata(url)
+    size, tag = facts.size or 0, (facts.etag or "").strip('"')
+    digest = tag if re.fullmatch("[0-9a-f]{64}", tag) else None  # of large files the tag is the sha256
+    if target.is_file() and target.stat().st_size == size and (digest is None or sha256_of(target) == digest):
+        return
+    part = target.with_name(f".{target.name}.{hashlib.sha256(tag.encode()).hexdigest()[:16]}.part")  # another revision starts its own
+    done = part.stat().st_size if part.is_file() else 0
+    if done < size:
+        request = Request(facts.location, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310  (an address of the hub's)
+        with urlopen(request, timeout=60) as answer, part.open("ab" if answer.status == 206 else "wb") as stream:  # noqa: S310
+            while piece := answer.read(PIECE):
+                stream.write(piece)
+                if watch is not None:
+                    watch(target.name, stream.tell(), size)
+    else:
+        part.touch()
+    if part.stat().st_size < size:
+        raise BasewiseError(f"the download of {target.name} broke off at {part.stat().st_size:,} of {size:,} bytes; run it again to go on")
+    if part.stat().st_size > size or (digest is not None and sha256_of(part) != digest):
+        part.unlink()
+        raise BasewiseError(f"{target.name} came damaged (size or sha256 differ from the hub's) and was removed; run it again")
+    part.replace(target)
 
 
 def wanted(files: Sequence[str]) -> tuple[str, ...]:

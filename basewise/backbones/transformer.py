@@ -4,7 +4,7 @@ An attention bias (added to the scores before softmax) carries padding and, for 
 """
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,14 +97,6 @@ class MaskedLmHead(nn.Module):
         """Return logits (B, T, V) for hidden (B, T, D) and the word embeddings (V, D)."""
         decoder = words if self.decoder is None else self.decoder.weight
         return F.linear(self.norm(F.gelu(self.dense(hidden))), decoder, self.bias)
-
-
-class Layer(Protocol):
-    """One layer of a transformer."""
-
-    def __call__(self, x: Tensor, bias: Tensor | None, weights: list[Tensor] | None = None) -> Tensor:
-        """Return (B, T, D) for x (B, T, D)."""
-        ...
 
 
 def run_layers(

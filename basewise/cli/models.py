@@ -1,6 +1,9 @@
 """`basewise models`: which checkpoints there are, what they are, and how they come onto this disk."""
 
 import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,7 +88,8 @@ def fetch(
         typer.echo(entry.notice, err=True)
     if not entry.revision:
         typer.echo(f"{entry.repository} is not pinned in the catalog: taking its newest revision, see source.json", err=True)
-    folder, revision = download(name, out)
+    with _progress() as watch:
+        folder, revision = download(name, out, watch)
     typer.echo(f"{folder}\t{entry.repository}@{revision}")
 
 
@@ -112,6 +116,47 @@ def import_folder(
         typer.echo(catalog.entry(known).notice, err=True)
     kind = import_official(folder, out, name=name, force=force)
     typer.echo(f"{out}\t{kind}")
+
+
+@app.command()
+def lora(
+    model: Annotated[str, typer.Argument(help="Model folder, run folder, or folder of a published checkpoint.")],
+    placement: Annotated[list[str], typer.Option("-p", "--placement", help="attention, mixer, mlp, embeddings, biases, or a pattern.")],
+    rank: Annotated[int, typer.Option(min=1, help="Rank of each adapter.")] = 8,
+) -> None:
+    """Show what LoRA adapters would train, layer by layer, without training anything.
+
+    Example:
+
+        basewise models lora checkpoints/DNABERT-2-117M -p attention -p mlp --rank 8
+    """
+    from basewise.backbones.classifier import Classifier, ClassifierConfig
+    from basewise.backbones.lora import LoraSettings, plan_lora
+    from basewise.inference.embed import load_embedder
+
+    embedder = load_embedder(model)
+    classifier = Classifier(ClassifierConfig(task="dry run"), embedder.backbone, embedder.tokenizer)
+    typer.echo(str(plan_lora(classifier, LoraSettings(placements=tuple(placement), rank=rank))))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
+    """Yield what shows a bar a file on a terminal's stderr; None elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TaskID, TimeRemainingColumn
+
+    tasks: dict[str, TaskID] = {}
+    with Progress(*Progress.get_default_columns()[:2], DownloadColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+
+        def watch(file: str, done: int, size: int) -> None:
+            if file not in tasks:
+                tasks[file] = bar.add_task(file, total=size)
+            bar.update(tasks[file], completed=done)
+
+        yield watch
 
 
 def _facts(name: str) -> dict[str, Any]:

@@ -300,7 +300,8 @@ def test_published_classification_head(kind, tmp_path):
     again = load_classifier(tmp_path / "out")
     with torch.inference_mode():
         assert torch.equal(again(again.tokenize(PROBE)), logits)
-    refused(import_official, folder, tmp_path / "out", match="exists")
+    refused(import_official, folder, tmp_path / "out", match="add --force")
+    assert import_official(folder, tmp_path / "out", force=True) == "classifier"
     refused(load_official_classifier, write_published(tmp_path / "b", kind), match="no classification head")
 
 
@@ -340,19 +341,17 @@ def test_weights_are_assigned_not_copied(tmp_path):
 
 
 MEASURE = """
-import json, resource, sys
+import json, sys
 import torch
-from safetensors.torch import save_file
-from basewise.backbones import catalog
 from basewise.backbones.checkpoints import read_official
-from basewise.backbones.registry import build_backbone
-folder, name, kind = sys.argv[1:]
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-official = read_official(folder)
+def memory(field):  # not getrusage: a child starts with the high-water mark of its parent
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(field))
+read_official(sys.argv[2])  # libraries load on first use
+before = memory("VmRSS:")
+official = read_official(sys.argv[1])
 total = sum(float(p.sum()) for p in official.backbone.parameters())  # touch every weight
 weights = sum(p.numel() * p.element_size() for p in official.backbone.parameters())
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"weights": weights, "peak": peak - before}))
+print(json.dumps({"weights": weights, "peak": memory("VmHWM:") - before}))
 """
 
 
@@ -395,26 +394,27 @@ def write_random_nt(folder, layers, d, inner, form):
 
 
 def peak_of_loading(folder):
-    done = subprocess.run([sys.executable, "-c", MEASURE, str(folder), "x", "y"], capture_output=True, text=True, check=True)
+    tiny = write_published(folder / "tiny", "nucleotide_transformer_v1")
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(folder), str(tiny)], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 @pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin"])
 def test_memory_of_loading(form, tmp_path):
     """At most 1.2 times the weights, every one of them touched; 100 MB of them, so that the interpreter's own does not matter."""
     write_random_nt(tmp_path, 4, 640, 2560, form)
     used = peak_of_loading(tmp_path)
     assert used["weights"] > 90e6
-    assert used["peak"] <= 1.2 * used["weights"]
+    assert 0.9 * used["weights"] <= used["peak"] <= 1.2 * used["weights"]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 @pytest.mark.skipif(not os.environ.get("BASEWISE_TEST_LARGE"), reason="writes 2 GB; set BASEWISE_TEST_LARGE=1")
 @pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin"])
 def test_memory_of_loading_the_500m_shape(form, tmp_path):
     write_random_nt(tmp_path, 24, 1280, 5120, form)
     used = peak_of_loading(tmp_path)
     assert used["weights"] == 4 * catalog.entry("nt-500m-human-ref").parameters
-    assert used["peak"] <= 1.2 * used["weights"]
+    assert 0.9 * used["weights"] <= used["peak"] <= 1.2 * used["weights"]

@@ -43,8 +43,6 @@ class BpeTokenizer:
     A "-" that stands for a run of N has the whole run as its span (the library's own offset is the last N only).
     """
 
-    family = "bpe"
-
     def __init__(self, text: str, pad_side: PadSide = "right") -> None:
         check_options(True, "official", pad_side)
         self.text = text

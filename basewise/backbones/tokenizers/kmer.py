@@ -66,7 +66,6 @@ class KmerTokenizer:
     vocabulary (lower case and IUPAC included) becomes one <unk>, white space vanishes, "<mask>" and its kind inside a text is one token.
     """
 
-    family = "kmer"
     pad_id = 1
     mask_id = 2
 
