@@ -47,7 +47,7 @@ def test_report_of_a_scan_and_a_run_side_by_side(place, tmp_path, basewise):
     done = basewise("report", place / "out", place / "run", "-o", tmp_path / "both.html", "--genome", place / "g.fa", "-m", place / "model")
     assert done.stdout.strip() == str(tmp_path / "both.html")
     page = (tmp_path / "both.html").read_text(encoding="utf-8")
-    assert "2 results side by side" in page
+    assert "Results side by side" in page
     assert "Poly(A) sites in g" in page
     assert "Motif around the cleavage base" in page
     assert "Precision and recall" in page
