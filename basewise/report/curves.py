@@ -71,7 +71,7 @@ def precision_recall_plot(curves: Mapping[str, Curve], prevalence: float) -> str
         for colour, (name, curve) in zip(SERIES, curves.items(), strict=False):
             ax.step(curve.x, curve.y, where="pre", color=colour, label=name)
         _unit_square(ax)
-        ax.set_xlabel("recall (share of true sites found)")
+        ax.set_xlabel("recall (share of positives found)")
         ax.set_ylabel("precision (share of calls that are true)")
         figure.legend(loc="outside upper left", ncols=2)
         return to_svg(figure)
@@ -86,7 +86,7 @@ def roc_plot(curves: Mapping[str, Curve]) -> str:
             ax.plot(curve.x, curve.y, color=colour, label=name)
         _unit_square(ax)
         ax.set_xlabel("false positive rate (share of negatives called)")
-        ax.set_ylabel("recall (share of true sites found)")
+        ax.set_ylabel("recall (share of positives found)")
         figure.legend(loc="outside upper left", ncols=2)
         return to_svg(figure)
 

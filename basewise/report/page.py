@@ -121,7 +121,7 @@ def render_page(chapters: tuple[Chapter, ...]) -> str:
         raise BasewiseError("a report needs at least one chapter, got none")
     css, script = _resource("page.css"), _resource("page.js")
     single = len(chapters) == 1
-    title = chapters[0].title if single else f"{len(chapters)} results side by side"
+    title = chapters[0].title if single else "Results side by side"
     body = [_chapter(chapter, f"c{i}-" if not single else "", "h2" if single else "h3") for i, chapter in enumerate(chapters, 1)]
     values = {
         "title": escape(title),

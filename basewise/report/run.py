@@ -96,10 +96,10 @@ def _asked(recipe: dict[str, Any], results: Results, facts: dict[str, Any]) -> F
     kept = f"step {best.step} of {results.steps}, best {best.metric} on validation" if best.step is not None else "the only fit"
     rows = [
         Fact("Task", f"{recipe.get('task', 'custom')} (one answer a {results.kind})"),
-        Fact("Data", str(data.get("path") or facts.get("data") or "not recorded") + (f": {detail}" if detail else "")),
+        Fact("Data", Path(str(data.get("path") or facts.get("data") or "not recorded")).name + (f": {detail}" if detail else "")),
         Fact("Backbone", f"{backbone.get('name', 'not recorded')}, weights at the start: {backbone.get('init', 'random')}"),
-        Fact("Head", ", ".join(f"{key} {value}" for key, value in head.items()) or "default"),
-        Fact("Training", ", ".join(f"{key} {value}" for key, value in train.items() if not isinstance(value, dict))),
+        Fact("Head", _settings(head) or "default"),
+        Fact("Training", _settings(train)),
         Fact("Kept", kept),
         Fact(
             "Threshold",
@@ -107,6 +107,12 @@ def _asked(recipe: dict[str, Any], results: Results, facts: dict[str, Any]) -> F
         ),
     ]
     return Facts(tuple(rows))
+
+
+def _settings(section: dict[str, Any]) -> str:
+    """Return the keys of a recipe's section as text, without its sub-sections."""
+    texts = {key: " / ".join(map(str, value)) if isinstance(value, list) else str(value) for key, value in section.items()}
+    return ", ".join(f"{key} {text}" for key, text in texts.items() if not isinstance(section[key], dict))
 
 
 def _split_section(folder: Path, name: str, verdict: Verdict) -> Section:

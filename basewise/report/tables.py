@@ -15,7 +15,7 @@ from basewise.errors import BasewiseError
 
 Cell = str | int | float | None
 FIRST_ROWS = 25
-SEARCHABLE = 12  # a table with more rows than this gets a search field
+SEARCHABLE = 20  # a table with more rows than this gets a search field
 
 
 class Column(NamedTuple):

@@ -56,7 +56,7 @@ def test_a_figure_is_clean_svg_twice_the_same(draw):
         ("hexamers", ["AATAAA", "share (%)"]),
         ("offsets", ["first base of the hexamer to cleavage base (nt)"]),
         ("probabilities", ["threshold 0.7", "probability given by the model"]),
-        ("precision-recall", ["recall (share of true sites found)", "guessing (0.2)"]),
+        ("precision-recall", ["recall (share of positives found)", "guessing (0.2)"]),
         ("training", ["training step", "loss (bce)", "kept"]),
     ],
 )
