@@ -40,9 +40,7 @@ def judge(
     intervals: dict[str, Any] = {}
     if bootstrap:
         intervals = dict(
-            bootstrap_metrics(
-                labels, values, threshold, n=bootstrap, seed=seed, groups=groups, prevalence=prevalence, recalls=recalls
-            )
+            bootstrap_metrics(labels, values, threshold, n=bootstrap, seed=seed, groups=groups, prevalence=prevalence, recalls=recalls)
         )
     return {
         "n": len(labels),
