@@ -16,7 +16,7 @@ from basewise.interpretation.baselines import baseline_of, check_baseline
 from basewise.interpretation.integrated_gradients import Steps, integrated_gradients
 from basewise.interpretation.mutagenesis import mutagenesis
 from basewise.interpretation.smoothgrad import input_x_gradient, smooth_integrated_gradients, smoothgrad
-from basewise.interpretation.targets import Labels, Target, parse_target, predicted_classes, weights_of
+from basewise.interpretation.targets import PREDICTED, Labels, Target, parse_target, predicted_classes, weights_of
 
 Method = Literal["ig", "smoothgrad", "ig-smoothgrad", "inputxgrad", "ism"]
 DEFAULT_SD = {"smoothgrad": 0.1, "ig-smoothgrad": 0.02}  # source: HyenaDNA DNA-structures paper, algorithms 5 and 3
@@ -142,6 +142,34 @@ def ask(
                 else:
                     out[place] = Answer(classifier.probabilities(one), int(called), None)
     return [answer for answer in out if answer is not None]
+
+
+def target_logits(
+    classifier: Classifier,
+    sequences: Sequence[str | Bases],
+    target: str | None = None,
+    *,
+    batch_size: int = 64,
+    device: str | torch.device = "cpu",
+) -> npt.NDArray[np.float64]:
+    """Return F (B,) of each sequence, order kept (models of sequences and of bases).
+
+    Raises BasewiseError for a target that depends on the answer.
+    """
+    goal = parse_target(target, classifier.config)
+    if PREDICTED in goal or goal.needs_labels:
+        raise BasewiseError(f"target {goal} differs from sequence to sequence; name a label and a place")
+    if classifier.config.kind == "individual":
+        raise BasewiseError("this model answers about individuals, not single sequences")
+    rows = [as_bases(sequence) for sequence in sequences]
+    check_rows(rows)
+    out = np.empty(len(rows))
+    with studying(classifier, device):
+        for places, logits in _logits(classifier, rows, [[i] for i in range(len(rows))], batch_size):
+            for (place,), one in zip(places, logits, strict=True):
+                weights = weights_of(classifier, goal, one)
+                out[place] = float((one * weights).sum()) if weights is not None else np.nan
+    return out
 
 
 def check_rows(rows: Sequence[Bases]) -> None:
