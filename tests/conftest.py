@@ -8,6 +8,20 @@ from pathlib import Path
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let whoever has published checkpoints run the tests that need them: --official DIR, one folder a repository name."""
+    parser.addoption("--official", metavar="DIR", help="folder of published checkpoints, DIR/<repository name>/config.json ...")
+
+
+@pytest.fixture(scope="session")
+def official_folder(pytestconfig: pytest.Config) -> Path:
+    """Folder of --official; skips the test without it."""
+    folder = pytestconfig.getoption("--official")
+    if not folder:
+        pytest.skip("--official DIR is not given")
+    return Path(folder)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked `data` unless BASEWISE_TEST_DATA names the folder that holds data/ and golden/."""
     if os.environ.get("BASEWISE_TEST_DATA"):

@@ -139,7 +139,7 @@ class Classifier(nn.Module):
             reverse = reverse.gather(1, mirror.expand_as(reverse))
         return torch.cat([forward, reverse], dim=-1)
 
-    def forward(self, tokens: Tokens, embedded: Tensor | None = None, chunks: int | None = None) -> Tensor:
+    def forward(self, tokens: Tokens, embedded: Tensor | None = None, chunks: int | None = None, flank: int = 0) -> Tensor:
         """Return logits: (B, C) for kind "sequence", (B, L, C) for "base", (B / chunks, C) for "individual".
 
         Parameters
@@ -150,6 +150,9 @@ class Classifier(nn.Module):
             Input embeddings in place of `embed(tokens)`, for attributions; the same shape.
         chunks
             Kind "individual": how many consecutive rows belong to one individual.
+        flank
+            Kind "base": the first and last `flank` bases are context only and get no logits, (B, L - 2 * flank, C); all rows have the same
+            length. Saves their work where `flank` is the backbone's reach.
         """
         if not tokens.ids.shape[
             1
@@ -159,9 +162,13 @@ class Classifier(nn.Module):
         tokens = Tokens(*(part.to(self.device) for part in tokens))
         if self.config.kind == "sequence" and self.config.pool == "center" and hasattr(self.backbone, "encode_valid"):
             return self.head.score(self._center(tokens, embedded))  # type: ignore[operator]
+        if flank and self.config.kind == "base" and flank == getattr(self.backbone, "reach", None):
+            embedded = self.backbone.embed(tokens.ids) if embedded is None else embedded
+            return self.head.score(self.backbone.encode_valid(embedded * tokens.mask[..., None]))  # type: ignore[attr-defined, operator]
         hidden = self.hidden(tokens, embedded)
         if self.config.kind != "individual":
-            return self.head(hidden, tokens)
+            logits: Tensor = self.head(hidden, tokens)
+            return logits[:, flank : logits.shape[1] - flank] if flank else logits
         rows = hidden.shape[0]
         if not chunks or rows % chunks:
             raise BasewiseError(f"{rows} chunks do not divide into individuals of {chunks}; pass `chunks`, the rows of one individual")

@@ -5,6 +5,7 @@ refuses; for those our reader rebuilds tensors and puts an inert stand-in wherev
 code it names, is ever run.
 """
 
+import io
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -134,7 +135,7 @@ class _TensorsOnly(pickle.Unpickler):
     """An unpickler that knows how tensors are rebuilt and how ordered dictionaries are made; everything else is a stand-in."""
 
     def __init__(self, archive: zipfile.ZipFile, pickled: str, path: Path) -> None:
-        super().__init__(archive.open(pickled))
+        super().__init__(io.BytesIO(archive.read(pickled)))
         self._archive, self._root, self._path = archive, pickled.removesuffix("data.pkl"), path
         self._storages: dict[str, Tensor] = {}
 

@@ -68,6 +68,10 @@ class Augment(_Section):
     """Share of sequences whose flanks become N, so that a wide model also answers short sequences."""
     n_mask_keep: int = Field(default=50, ge=0)
     """Bases kept at least on each side of the center when flanks are masked."""
+    mutate: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Crops: mean share of the flanks' bases that are replaced at random; a crop's own share is drawn between 0 and twice this."""
+    mutate_scored: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Crops: share of the bases between the flanks that are replaced at random."""
 
 
 class Train(_Section):
@@ -81,6 +85,12 @@ class Train(_Section):
     eval_batch_size: int | None = Field(default=None, gt=0)
     negatives_per_positive: Positive | None = None
     """An epoch takes every positive and this many freshly drawn negatives for each; None takes every example."""
+    crop: int | None = Field(default=None, gt=0)
+    """Kind base: train on crops of this many bases, drawn anew for every step, instead of whole regions."""
+    flank: int = Field(default=0, ge=0)
+    """Kind base, with `crop`: bases of context on either side of a crop, not scored."""
+    positive_share: Fraction = 0.5
+    """Kind base, with `crop`: share of crops drawn around a positive base; the others hold any scored base."""
     optimizer: Literal["adamw"] = "adamw"
     lr: Positive = 1e-3
     head_lr: Positive | None = None
@@ -117,6 +127,8 @@ class Train(_Section):
     def _one_length(self) -> "Train":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give exactly one of epochs and steps")
+        if self.crop is not None and self.steps is None:
+            raise ValueError("crops are drawn, not visited: give steps instead of epochs")
         return self
 
 

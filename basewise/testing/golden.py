@@ -1,7 +1,7 @@
 """Run golden cases: `python -m basewise.testing.golden FOLDER [--tolerance 1e-5]`.
 
 FOLDER is laid out as a golden set: <family>/<case>/{config.json, model.safetensors, io.safetensors, case.json} and, if it has them,
-tokenizers/<name>.json and <name>.batch.json, whose files lie in ../tokenizer_files/<name>. Models are built from config.json and weights only.
+tokenizers/<name>.json and <name>.batch.json, whose files lie in ../tokenizer_files/<name>. Models come from config.json and weights only.
 Prints a line a case with its largest scaled difference; exits 1 when one is over the tolerance or ids differ.
 """
 
@@ -78,7 +78,7 @@ def compute(official: Official, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
         outputs["logits" if official.classifies else "seq_relationship_logits"] = head(hidden, tokens)
         if isinstance(head, PoolerHead):
             outputs["pooler_output"] = head.dense(hidden[torch.arange(len(ids)), mask.int().argmax(1)]).tanh()
-    if not official.classifies and getattr(model, "lm_head", None) is not None or official.family == "hyenadna" and not official.head:
+    if (not official.classifies and getattr(model, "lm_head", None) is not None) or (official.family == "hyenadna" and not official.head):
         outputs["logits"] = model.lm_logits(hidden)
     return outputs
 

@@ -31,6 +31,19 @@ class Corpus(NamedTuple):
         return np.diff(self.offsets)
 
 
+class CorpusKey:
+    """A corpus as a cache key, by identity: arrays have no hash."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+
+    def __hash__(self) -> int:
+        return id(self.corpus)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CorpusKey) and other.corpus is self.corpus
+
+
 class Draw(NamedTuple):
     """What happens to each sequence of a batch."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from basewise.recipes.schema import Train
 from basewise.training.schedules import factor
 
-NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.GroupNorm, nn.RMSNorm)
+NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.RMSNorm)
 
 
 def decays(module_name: str, module: nn.Module, name: str, parameter: Tensor) -> bool:

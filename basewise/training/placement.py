@@ -53,7 +53,8 @@ class Placement:
         if self.processes == 1:
             return module
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(module, device_ids=ids)
+        unused = any("lm_head" in name for name, _ in module.named_parameters())  # a classifier never asks the LM head
+        return nn.parallel.DistributedDataParallel(module, device_ids=ids, find_unused_parameters=unused)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which the model is called."""
@@ -90,6 +91,10 @@ class Placement:
         scaler = self.accelerator.scaler if self.accelerator else None
         if scaler is not None and state:
             scaler.load_state_dict(state)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum of `value` over all processes."""
+        return self.accelerator.reduce(value, "sum") if self.processes > 1 else value
 
     def wait(self) -> None:
         """Wait for the other processes."""

@@ -183,6 +183,7 @@ def test_numpy_takes_over_when_numba_is_missing(monkeypatch, caplog):
         pas_kernel._compiled.cache_clear()
 
 
+@pytest.mark.slow
 def test_unwritable_cache_is_no_obstacle(tmp_path, repo):
     """A package in a read-only folder and no home to write to: numba compiles for the process, the answer is the same."""
     import os

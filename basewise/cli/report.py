@@ -1,0 +1,55 @@
+"""`basewise report`: a page from what other verbs left behind."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from basewise.errors import BasewiseError
+
+if TYPE_CHECKING:
+    from basewise.report.page import Chapter
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders (basewise train) and output folders (basewise scan), in any mixture.")],
+    output: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write; an existing one is replaced.")] = Path("report.html"),
+    genome: Annotated[Path | None, typer.Option("-g", "--genome", help="Genome FASTA of the scans, for logo and base composition.")] = None,
+    model: Annotated[Path | None, typer.Option("-m", "--model", help="Model or run folder of the scans, for its held-out results.")] = None,
+) -> None:
+    """Write one self-contained HTML page about runs and scans: figures, tables, limits, provenance.
+
+    Several runs, say a model and its baselines, are also compared. The page needs no network, then or later.
+
+    Examples:
+
+        basewise report run -o report.html
+
+        basewise report out --genome genome.fa -o report.html
+
+        basewise report run_a run_b out -o side_by_side.html
+    """
+    from basewise.report.compare import compare_chapter
+    from basewise.report.page import write_page
+
+    chapters = [_chapter(folder, genome, model) for folder in folders]
+    comparison = compare_chapter([folder for folder in folders if not (folder / "summary.json").is_file()])
+    write_page(([comparison] if comparison is not None else []) + chapters, output)
+    typer.echo(output)
+
+
+def _chapter(folder: Path, genome: Path | None, model: Path | None) -> "Chapter":
+    """Return the chapter of a folder, told apart by the files in it."""
+    if not folder.is_dir():
+        raise BasewiseError(f"{folder} is no folder; expected one written by basewise train or basewise scan")
+    if (folder / "summary.json").is_file():
+        from basewise.report.scan import scan_chapter
+
+        return scan_chapter(folder, genome, model_folder=model)
+    if (folder / "results.json").is_file():
+        from basewise.report.run import run_chapter
+
+        return run_chapter(folder)
+    raise BasewiseError(
+        f"{folder} holds neither summary.json (of basewise scan) nor results.json (of basewise train): is it a finished run or scan?"
+    )
