@@ -217,15 +217,19 @@ def _around(genome: Genome, chrom: str, start: int, end: int, strand: str, windo
     """Return the bases of an interval, or `window` bases around its centre base, as read on its strand."""
     if end <= start or end > genome.contigs[chrom]:
         raise BasewiseError(f"interval {chrom}:{start}-{end} is empty or reaches beyond its contig of {genome.contigs[chrom]} bases")
-    minus = strand == "-"
+    bases = genome.window(chrom, *window_around(start, end, strand, window))
+    return to_str(reverse_complement(bases) if strand == "-" else bases)
+
+
+def window_around(start: int, end: int, strand: str, window: int | None) -> tuple[int, int]:
+    """Return [first, last) of the bases read for an interval (see `open_inputs`); it may reach beyond the contig."""
     if window is None:
-        bases = genome.fetch(chrom, start, end)
-    else:
-        half = (end - start) // 2
-        center = end - 1 - half if minus else start + half
-        first = center - (window - 1 - window // 2 if minus else window // 2)
-        bases = genome.window(chrom, first, first + window)
-    return to_str(reverse_complement(bases) if minus else bases)
+        return start, end
+    half = (end - start) // 2
+    minus = strand == "-"
+    center = end - 1 - half if minus else start + half
+    first = center - (window - 1 - window // 2 if minus else window // 2)
+    return first, first + window
 
 
 class _reading:  # noqa: N801  a context manager that reads as a verb
