@@ -58,5 +58,6 @@ def _chapter(folder: Path, genome: Path | None, model: Path | None) -> "Chapter"
     if chapter is not None:
         return chapter
     raise BasewiseError(
-        f"{folder} holds neither summary.json (of basewise scan), results.json (train) nor explain.json, perturb.json or attention.json: is it finished?"
+        f"{folder} holds neither summary.json (of basewise scan), results.json (train), explain.json, perturb.json nor attention.json: "
+        "is it finished?"
     )

@@ -6,7 +6,7 @@ each, or the mean over heads. Rows are ranked among tokens that cover bases. Wha
 Sources: poly(A) GLM paper, section 2.4 and figure 5; rollout: Abnar & Zuidema 2020, arXiv:2005.00928.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,7 +84,7 @@ def attended(
     return [one for one in out if one is not None]
 
 
-def attention_table(groups: dict[str, Sequence[Attended]], *, top: int = 50) -> pd.DataFrame:
+def attention_table(groups: Mapping[str, Sequence[Attended]], *, top: int = 50) -> pd.DataFrame:
     """Return a row a group, head and k-mer, the most frequent among the `top` first.
 
     Columns: group, head ("0" ... or "mean"), kmer, top1 (sequences in which it is the most attended token), top1_share, top (how often

@@ -92,7 +92,8 @@ def attention_chapter(folder: str | Path) -> Chapter:
         blocks.append(
             Note(
                 f"Most sequences have no more than {said['top']} tokens (median {said['tokens']['median']:g}): their top "
-                f"{said['top']} are all of them, and such frequencies say nothing about attention. Read the most attended token, or take a smaller --top."
+                f"{said['top']} are all of them, and such frequencies say nothing about attention. "
+                "Read the most attended token, or take a smaller --top."
             )
         )
     for column, title in (("top1_share", "The most attended token"), ("top_share", f"The {said['top']} most attended tokens")):
@@ -108,8 +109,8 @@ def attention_chapter(folder: str | Path) -> Chapter:
             )
         )
     columns = (
-        Column("K-mer"), Column("Group"), Column("Most attended", "number"), Column("Share (%)", "number", 2), Column("Among the top", "number"),
-        Column("Share (%)", "number", 2), Column("Background (%)", "number", 2), Column("Enrichment", "number", 2),
+        Column("K-mer"), Column("Group"), Column("Most attended", "number"), Column("Share (%)", "number", 2),
+        Column("Among the top", "number"),        Column("Share (%)", "number", 2), Column("Background (%)", "number", 2), Column("Enrichment", "number", 2),
     )  # fmt: skip
     rows = [
         (
@@ -153,8 +154,8 @@ def _insertion(table: pd.DataFrame, said: Mapping[str, Any]) -> tuple[Block, ...
     curves, peaks = {}, []
     for motif, part in table.groupby("motif", sort=False):
         curves[str(motif)] = {column: as_floats(part[column]) for column in ("offset", "mean_change", "low", "high")}
-        best = part.loc[part["mean_change"].idxmax()]
-        peaks.append(f"{motif} {int(best['offset'])} ({best['mean_change']:+.3g})")
+        best = int(curves[str(motif)]["mean_change"].argmax())
+        peaks.append(f"{motif} {int(part['offset'].iloc[best])} ({part['mean_change'].iloc[best]:+.3g})")
     settings = said["inserting"]
     return (
         Figure(
