@@ -18,7 +18,7 @@ from torch import Tensor
 from basewise.backbones.classifier import Classifier
 from basewise.genome.alphabet import codes
 from basewise.interpretation.base import Attribution, Bucket, batches, chosen, collect, gradients
-from basewise.interpretation.integrated_gradients import Steps, forward, integrate_until, path_points
+from basewise.interpretation.integrated_gradients import Steps, forward, integrate_until, path_points, rounds_of
 
 
 def input_x_gradient(classifier: Classifier, bucket: Bucket, target: str, *, batch_size: int) -> Iterator[tuple[int, Attribution]]:
@@ -68,16 +68,16 @@ def smooth_integrated_gradients(
     """
     logits = forward(classifier, bucket, bucket.embedded, batch_size)
     start = forward(classifier, bucket, baseline, batch_size)
-    taken = np.full(len(bucket.examples), 0 if steps == "auto" else steps, dtype=np.int64)
+    taken = np.zeros(len(bucket.examples), dtype=np.int64)
     if steps == "auto":
         _, taken = integrate_until(
             classifier, bucket, baseline, logits - start, start, steps=steps, tolerance=tolerance, batch_size=batch_size
         )
     scores = torch.zeros(bucket.tokens.ids.shape, dtype=torch.float64, device=logits.device)
     change = torch.zeros(len(bucket.examples), dtype=torch.float64, device=logits.device)
-    for count in np.unique(taken).tolist():
-        alike = np.flatnonzero(taken == count)
-        places, weights = (torch.from_numpy(part).to(logits.device) for part in path_points(count))
+    for number, (count, power) in enumerate(rounds_of(steps)):
+        alike = np.flatnonzero(taken == number)
+        places, weights = (torch.from_numpy(part).to(logits.device) for part in path_points(count, power))
         points = count + 1  # the last one is the noisy input itself, whose F the sum is held against
         for pairs in batches(bucket, len(alike) * samples * points, batch_size):
             example, draw, point = alike[pairs // (samples * points)], pairs // points % samples, pairs % points
@@ -90,7 +90,8 @@ def smooth_integrated_gradients(
             share = torch.cat([weights, weights.new_zeros(1)])[step] / samples
             scores.index_add_(0, which, (gradient * way).sum(-1, dtype=torch.float64) * share[:, None, None])
             change.index_add_(0, which, torch.where(step == count, (value - start[which]).double() / samples, 0.0))
-    yield from collect(bucket, scores, target=target, logits=logits, baseline_logits=start, steps=taken, complete=change)
+    steps_taken = np.array([rounds_of(steps)[i][0] for i in taken], dtype=np.int64)
+    yield from collect(bucket, scores, target=target, logits=logits, baseline_logits=start, steps=steps_taken, complete=change)
 
 
 def _noises(bucket: Bucket, examples: npt.NDArray[np.int64], draws: npt.NDArray[np.int64], seed: int, sd: float) -> Tensor:

@@ -110,7 +110,8 @@ def attention_chapter(folder: str | Path) -> Chapter:
         )
     columns = (
         Column("K-mer"), Column("Group"), Column("Most attended", "number"), Column("Share (%)", "number", 2),
-        Column("Among the top", "number"),        Column("Share (%)", "number", 2), Column("Background (%)", "number", 2), Column("Enrichment", "number", 2),
+        Column("Among the top", "number"), Column("Share (%)", "number", 2), Column("Background (%)", "number", 2),
+        Column("Enrichment", "number", 2),
     )  # fmt: skip
     rows = [
         (
