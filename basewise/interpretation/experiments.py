@@ -11,13 +11,14 @@ import pandas as pd
 
 from basewise.backbones.classifier import Classifier
 from basewise.errors import BasewiseError
-from basewise.files import prepare_output_folder, sha256_of, write_json
+from basewise.files import sha256_of, write_json
 from basewise.genome.alphabet import as_bases
 from basewise.genome.tracks import write_parquet
 from basewise.inference.asking import check_device
 from basewise.inference.inputs import SEQUENCE, Inputs
 from basewise.interpretation.attention import Attended, attended, attention_table
 from basewise.interpretation.insertion import Neutral, insertion_curve
+from basewise.interpretation.new_folder import new_folder
 from basewise.interpretation.perturb import RANDOM, check_replacement, find_motifs, label_column, perturb, summary_of
 from basewise.interpretation.tsv import write_tsv
 from basewise.interpretation.user_tables import ids_of, labels_of
@@ -79,66 +80,66 @@ def perturb_file(
     kept = table[table["label"].isin([-1, names.index(positive)])]
     if kept.empty:
         raise BasewiseError(f"{inputs.path} holds no sequence labelled {positive}; there is nothing to perturb")
-    folder = prepare_output_folder(out, force=force)
-    levels = np.array(replacing.levels)
-    result = perturb(
-        classifier,
-        kept[SEQUENCE].tolist(),
-        replacing.motifs,
-        levels,
-        replacement=replacing.replacement,
-        label=replacing.label,
-        zone=replacing.zone,
-        seed=replacing.seed,
-        batch_size=batch_size,
-        device=device,
-        advance=advance,
-    )
-    K, B = result.probabilities.shape
-    columns = {
-        "id": np.tile(kept["id"].to_numpy(), K),
-        "level": np.repeat(levels, B),
-        "probability": result.probabilities.ravel(),
-        "replaced": result.replaced.ravel(),
-        "occurrences": np.tile(result.occurrences, K),
-    }
-    write_parquet(pd.DataFrame(columns), folder / PERTURBED)
-    threshold = classifier.config.threshold if replacing.threshold is None else replacing.threshold
-    summary = summary_of(result, threshold)
-    write_tsv(pd.DataFrame(summary), folder / LEVELS)
-    if inserting is not None:
-        chosen = kept[SEQUENCE].tolist()[: inserting.backgrounds]
-        target = positive if classifier.config.kind == "sequence" else f"{positive}@center"
-        curves = [
-            insertion_curve(
-                classifier,
-                chosen,
-                motif,
-                neutral=inserting.neutral,
-                without=replacing.motifs,
-                reach=inserting.reach,
-                target=target,
-                seed=replacing.seed,
-                batch_size=batch_size,
-                device=device,
-                advance=advance,
-            ).assign(motif=motif)
-            for motif in inserting.motifs
-        ]
-        write_tsv(pd.concat(curves, ignore_index=True), folder / INSERTED)
-    said = {
-        **_facts(classifier, inputs, genome),
-        "positive": positive,
-        "threshold": threshold,
-        "replacing": asdict(replacing),
-        "inserting": None if inserting is None else asdict(inserting),
-        "sequences": B,
-        "left_out": len(table) - B,
-        "with_motif": int((result.occurrences > 0).sum()),
-        "levels": summary,
-        "provenance": provenance(),
-    }
-    write_json(folder / PERTURB_SUMMARY, said)
+    with new_folder(out, force=force) as folder:
+        levels = np.array(replacing.levels)
+        result = perturb(
+            classifier,
+            kept[SEQUENCE].tolist(),
+            replacing.motifs,
+            levels,
+            replacement=replacing.replacement,
+            label=replacing.label,
+            zone=replacing.zone,
+            seed=replacing.seed,
+            batch_size=batch_size,
+            device=device,
+            advance=advance,
+        )
+        K, B = result.probabilities.shape
+        columns = {
+            "id": np.tile(kept["id"].to_numpy(), K),
+            "level": np.repeat(levels, B),
+            "probability": result.probabilities.ravel(),
+            "replaced": result.replaced.ravel(),
+            "occurrences": np.tile(result.occurrences, K),
+        }
+        write_parquet(pd.DataFrame(columns), folder / PERTURBED)
+        threshold = classifier.config.threshold if replacing.threshold is None else replacing.threshold
+        summary = summary_of(result, threshold)
+        write_tsv(pd.DataFrame(summary), folder / LEVELS)
+        if inserting is not None:
+            chosen = kept[SEQUENCE].tolist()[: inserting.backgrounds]
+            target = positive if classifier.config.kind == "sequence" else f"{positive}@center"
+            curves = [
+                insertion_curve(
+                    classifier,
+                    chosen,
+                    motif,
+                    neutral=inserting.neutral,
+                    without=replacing.motifs,
+                    reach=inserting.reach,
+                    target=target,
+                    seed=replacing.seed,
+                    batch_size=batch_size,
+                    device=device,
+                    advance=advance,
+                ).assign(motif=motif)
+                for motif in inserting.motifs
+            ]
+            write_tsv(pd.concat(curves, ignore_index=True), folder / INSERTED)
+        said = {
+            **_facts(classifier, inputs, genome),
+            "positive": positive,
+            "threshold": threshold,
+            "replacing": asdict(replacing),
+            "inserting": None if inserting is None else asdict(inserting),
+            "sequences": B,
+            "left_out": len(table) - B,
+            "with_motif": int((result.occurrences > 0).sum()),
+            "levels": summary,
+            "provenance": provenance(),
+        }
+        write_json(folder / PERTURB_SUMMARY, said)
     return said
 
 
@@ -177,25 +178,25 @@ def attention_file(
     answers = attended(
         classifier, kept[SEQUENCE].tolist(), layer=layer, rollout=rollout, batch_size=batch_size, device=device, advance=advance
     )
-    folder = prepare_output_folder(out, force=force)
-    order = [name for name in ("positive", "negative", "all") if (kept["group"] == name).any()]
-    groups = {name: [answers[i] for i in np.flatnonzero(kept["group"] == name)] for name in order}
-    write_tsv(attention_table(groups, top=top), folder / ATTENTION_KMERS)
-    write_parquet(_top_tokens(kept, answers, top), folder / ATTENDED)
-    tokens = np.array([len(one.kmers) for one in answers])
-    said = {
-        **_facts(classifier, inputs, genome),
-        "layer": layer,
-        "top": top,
-        "rollout": rollout,
-        "motifs": list(motifs),
-        "heads": len(answers[0].received) - 1,
-        "groups": {name: len(part) for name, part in groups.items()},
-        "left_out": len(table) - len(kept),
-        "tokens": {"median": float(np.median(tokens)), "share_of_sequences_with_no_more_than_top": float((tokens <= top).mean())},
-        "provenance": provenance(),
-    }
-    write_json(folder / ATTENTION_SUMMARY, said)
+    with new_folder(out, force=force) as folder:
+        order = [name for name in ("positive", "negative", "all") if (kept["group"] == name).any()]
+        groups = {name: [answers[i] for i in np.flatnonzero(kept["group"] == name)] for name in order}
+        write_tsv(attention_table(groups, top=top), folder / ATTENTION_KMERS)
+        write_parquet(_top_tokens(kept, answers, top), folder / ATTENDED)
+        tokens = np.array([len(one.kmers) for one in answers])
+        said = {
+            **_facts(classifier, inputs, genome),
+            "layer": layer,
+            "top": top,
+            "rollout": rollout,
+            "motifs": list(motifs),
+            "heads": len(answers[0].received) - 1,
+            "groups": {name: len(part) for name, part in groups.items()},
+            "left_out": len(table) - len(kept),
+            "tokens": {"median": float(np.median(tokens)), "share_of_sequences_with_no_more_than_top": float((tokens <= top).mean())},
+            "provenance": provenance(),
+        }
+        write_json(folder / ATTENTION_SUMMARY, said)
     return said
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from basewise.backbones.classifier import Classifier
 from basewise.errors import BasewiseError
-from basewise.files import atomic_path, prepare_output_folder, read_json, sha256_of, write_json
+from basewise.files import atomic_path, read_json, sha256_of, write_json
 from basewise.genome.tracks import write_bigwig
 from basewise.inference.asking import check_device
 from basewise.inference.inputs import SEQUENCE, Inputs
@@ -27,6 +27,7 @@ from basewise.interpretation.along_genome import Track, places_of
 from basewise.interpretation.attribute import Answer, Settings, ask, attribute, check_method
 from basewise.interpretation.base import Attribution
 from basewise.interpretation.kmers import Row, as_row
+from basewise.interpretation.new_folder import new_folder
 from basewise.interpretation.targets import Labels, parse_target
 from basewise.interpretation.user_tables import ids_of, labels_of
 from basewise.provenance import provenance
@@ -79,28 +80,28 @@ def explain_file(
         raise BasewiseError(f"{inputs.path} has no column `label`, which {'target tp' if target.needs_labels else 'only-tp'} needs")
     if asked.only_tp and classifier.config.kind != "sequence":
         raise BasewiseError(f"only-tp is for models of sequences, this is one of {classifier.config.kind}s; use the target tp for bases")
-    folder = prepare_output_folder(out, force=force)
-    track = Track()
-    tally: list[tuple[float, float]] = []
-    counts = {"sequences": 0, "explained": 0, "not_complete": 0}
-    with _writer(folder / ATTRIBUTIONS) as write:
-        for piece in _pieces(classifier, inputs):
-            table, answers = _explain_piece(classifier, piece, inputs, asked, counts["sequences"], str(where), advance)
-            write(table)
-            counts["sequences"] += len(table)
-            for i, answer in enumerate(answers):
-                if answer is None:
-                    continue
-                counts["explained"] += 1
-                tally.append((answer.completeness_error, abs(answer.logit - answer.baseline_logit)))
-                if "chrom" in table:
-                    chrom, start, end, strand = (table[column].iloc[i] for column in ("chrom", "start", "end", "strand"))
-                    track.add(chrom, start, end, strand, answer.scores)
-    if track.parts:
-        contigs = track.contigs(genome)
-        write_bigwig(folder / TRACK, contigs, track.merged(contigs))
-    summary = _summary(classifier, inputs, genome, asked, str(target), counts, tally)
-    write_json(folder / SUMMARY, summary)
+    with new_folder(out, force=force) as folder:
+        track = Track()
+        tally: list[tuple[float, float]] = []
+        counts = {"sequences": 0, "explained": 0, "not_complete": 0}
+        with _writer(folder / ATTRIBUTIONS) as write:
+            for piece in _pieces(classifier, inputs):
+                table, answers = _explain_piece(classifier, piece, inputs, asked, counts["sequences"], str(where), advance)
+                write(table)
+                counts["sequences"] += len(table)
+                for i, answer in enumerate(answers):
+                    if answer is None:
+                        continue
+                    counts["explained"] += 1
+                    tally.append((answer.completeness_error, abs(answer.logit - answer.baseline_logit)))
+                    if "chrom" in table:
+                        chrom, start, end, strand = (table[column].iloc[i] for column in ("chrom", "start", "end", "strand"))
+                        track.add(chrom, start, end, strand, answer.scores)
+        if track.parts:
+            contigs = track.contigs(genome)
+            write_bigwig(folder / TRACK, contigs, track.merged(contigs))
+        summary = _summary(classifier, inputs, genome, asked, str(target), counts, tally)
+        write_json(folder / SUMMARY, summary)
     return summary
 
 

@@ -1,7 +1,7 @@
 """Shuffles keep the counts of pairs, and every sequence with these counts is as likely."""
 
 from collections import Counter
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 from hypothesis import given, settings
@@ -12,7 +12,7 @@ from basewise.interpretation.shuffle import dinucleotide_shuffle
 
 
 def pairs(text):
-    return Counter(zip(text, text[1:], strict=False))
+    return Counter(pairwise(text))
 
 
 @settings(max_examples=150, deadline=None)
