@@ -17,6 +17,7 @@ from basewise.report.page import Block, Chapter, Figure, Note, Points, Section, 
 from basewise.report.tables import Column, Table
 
 BARS = 20
+REPLACEMENTS = {"random": "random bases", "shuffled": "their own bases, shuffled"}
 
 
 def write_perturb_report(folder: str | Path) -> Path:
@@ -55,7 +56,7 @@ def perturb_chapter(folder: str | Path) -> Chapter:
             figures.level_boxes(levels, values, said["threshold"]),
             f"Box plot of the probability of {said['positive']} at each share of motifs replaced: {story}.",
             f"Boxes: quartiles and median; whiskers: 5th and 95th percentile; dashed: the threshold {said['threshold']:.3g}. "
-            f"{motifs} replaced by {said['replacing']['replacement']}.",
+            f"{motifs} replaced by {REPLACEMENTS.get(said['replacing']['replacement'], said['replacing']['replacement'])}.",
         ),
         Figure(
             "Mispredictions by level",

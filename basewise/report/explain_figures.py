@@ -12,15 +12,20 @@ from basewise.report.style import BASE_COLOURS, BLUE, HALF, LINE, MUTED, PINK, S
 Floats = npt.NDArray[np.float64]
 BASES = "ACGT"
 LOGO_BASES = 90  # as many letters are still read on a page
+LOGO_LEAST, LOGO_MARGIN = 40, 3
 
 
 def logo_window(scores: Floats, width: int = LOGO_BASES) -> tuple[int, int]:
-    """Return [first, last) of the `width` bases that hold most of the size of `scores`; all of them where there are no more."""
-    if len(scores) <= width:
-        return 0, len(scores)
-    sums = np.convolve(np.abs(scores), np.ones(width), "valid")
-    first = int(sums.argmax())
-    return first, first + width
+    """Return [first, last) of what a logo shows: where scores are worth drawing, at most the `width` bases that hold most of their size."""
+    size = np.abs(scores)
+    high = np.flatnonzero(size > 0.01 * size.max()) if len(size) else np.empty(0, np.int64)
+    low, top = (int(high[0]), int(high[-1]) + 1) if len(high) else (0, len(scores))
+    margin = max(LOGO_MARGIN, (LOGO_LEAST - (top - low) + 1) // 2)
+    low, top = max(0, low - margin), min(len(scores), top + margin)
+    if top - low > width:
+        low += int(np.convolve(size[low:top], np.ones(width), "valid").argmax())
+        top = low + width
+    return low, top
 
 
 def attribution_logo(sequence: str, scores: Floats, first: int, center: int) -> str:
@@ -54,7 +59,7 @@ def attribution_logo(sequence: str, scores: Floats, first: int, center: int) -> 
         for patch in [patch for patch in ax.patches if abs(patch.get_extents().height) < 1e-9]:
             patch.remove()
         ax.axhline(0, color=MUTED, linewidth=0.8)
-        ax.spines[["left", "bottom"]].set_visible(True)
+        ax.spines[["left", "bottom"]].set(visible=True, color=MUTED, linewidth=0.8)
         ax.set_xlim(positions[0] - 0.5, positions[-1] + 0.5)
         low, high = min(0.0, float(heights.min())), max(0.0, float(heights.max()))
         ax.set_ylim(low - 0.05 * top, high + 0.05 * top)
