@@ -10,6 +10,7 @@ from basewise.errors import BasewiseError, did_you_mean
 FAMILIES: dict[str, str] = {  # family -> module with `Config` (frozen pydantic) and `Model(config)`
     "convnet": "basewise.backbones.convnet",
     "hyenadna": "basewise.backbones.hyenadna",
+    "kmers": "basewise.backbones.kmers",
     "dnabert2": "basewise.backbones.dnabert2",
     "nucleotide_transformer": "basewise.backbones.nucleotide_transformer",
     "gena_lm": "basewise.backbones.gena_lm",

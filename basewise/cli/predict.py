@@ -1,0 +1,33 @@
+"""`basewise predict`: a model's probability for every sequence of a file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="Embedded model, run folder or model folder.")],
+    input: Annotated[Path, typer.Argument(help="FASTA; CSV, TSV or Parquet with a column `sequence`; or BED with -g.")],  # noqa: A002
+    out: Annotated[Path, typer.Option("-o", "--out", help="OUT.parquet or OUT.tsv; an older file is replaced.")],
+    genome: Annotated[Path | None, typer.Option("-g", "--genome", help="Genome FASTA the BED intervals lie on.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Sequences given to the model at a time.")] = 64,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Add a column `probability` to the columns of a table of sequences.
+
+    BED intervals are read on their strand, as many bases around their centre base as the model was trained on, N beyond the contig.
+
+    Examples:
+
+        basewise predict polya sequences.fa -o answers.tsv
+
+        basewise predict my_run sites.bed -g genome.fa -o answers.parquet
+    """
+    from basewise.backbones.classifier import load_classifier
+    from basewise.inference.inputs import open_inputs
+    from basewise.inference.predict import predict_file
+
+    classifier = load_classifier(model)
+    done = predict_file(classifier, open_inputs(input, genome, classifier.config.window), out, batch_size=batch_size, device=device)
+    typer.echo(f"{out}\t{done.rows:,} sequences")

@@ -1,0 +1,46 @@
+"""`basewise scan`: a genome in, poly(A) sites out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def scan(
+    genome: Annotated[Path, typer.Argument(help="Genome FASTA, plain or bgzip.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder to write; must not exist, or hold an interrupted scan with the same options.")
+    ],
+    model: Annotated[str, typer.Option("-m", "--model", help="Embedded model, run folder or model folder.")] = "polya",
+    regions: Annotated[Path | None, typer.Option(help="BED: only cleavage bases inside (both strands, overlaps merged).")] = None,
+    genes: Annotated[Path | None, typer.Option(help="Genes (GTF, GFF3 or BED): sites are classed genic or intergenic.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Probability from which a candidate is called; default: the model's own.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes, one thread each; default: one a core (cpu), one (cuda).")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    force: Annotated[bool, typer.Option("--force", help="Replace what basewise wrote in OUT.")] = False,
+    tile_size: Annotated[int | None, typer.Option(help="Bases a unit of work (rounded up to whole cells); changes no result.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Windows gathered at a time, for models that score windows; changes no result.")] = 4096,
+) -> None:
+    """Find poly(A) sites in a genome, on both strands, with the embedded model or one of yours.
+
+    Killed at any moment, the same command goes on where it was. Everything is written to OUT: sites.bed.gz (+ .tbi), candidates.parquet,
+    plus.bw, minus.bw, summary.json, report.html, and run.json last.
+
+    Examples:
+
+        basewise scan genome.fa -o out
+
+        basewise scan genome.fa.gz -o out --genes genes.gtf.gz --regions chr19.bed --workers 2
+
+        basewise scan genome.fa -o out -m my_run --threshold 0.8
+    """
+    from basewise.cli.progress import Bases
+    from basewise.inference.scan import ScanOptions
+    from basewise.inference.scan import scan as run_scan
+    from basewise.report.page import write_scan_report
+
+    options = ScanOptions(genome, out, model, regions, genes, threshold, workers, device, force, tile_size, batch_size)
+    with Bases("scanning") as progress:
+        done = run_scan(options, progress, write_scan_report)
+    for path, content in done.files.items():
+        typer.echo(f"{path}\t{content}")

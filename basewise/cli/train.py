@@ -1,0 +1,86 @@
+"""`basewise train`: from a recipe or a dataset to a run folder."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from basewise.errors import BasewiseError
+
+
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe: a TOML file, or the name of a shipped one (polya_glm/hyenadna_gene_gene).")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The run folder to write.")] = Path("run"),
+    data: Annotated[Path | None, typer.Option("--data", help="Dataset folder; overrides the recipe's data.path.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="Without a recipe: a family or catalog name (convnet, hyenadna-tiny-1k).")
+    ] = None,
+    init: Annotated[str | None, typer.Option("--init", help="Weights to start from: random, pretrained, or a folder.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, e.g. train.lr=1e-4; may be repeated.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed, to the same result.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing run folder.")] = False,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+) -> None:
+    """Train a classifier: fit on split train, choose on val, report on test.
+
+    The run folder holds the resolved recipe, a log, the model with its card, predictions, results and, written last, run.json.
+
+    Examples:
+
+        basewise train --data dataset --backbone convnet -o run
+
+        basewise train polya_glm/hyenadna_gene_gene --data gene_gene -o run --set backbone.init=hyenadna-tiny-1k-seqlen
+
+        basewise train recipe.toml -o run --resume
+    """
+    from basewise.cli.tables import show_verdicts
+    from basewise.cli.training_bar import training_bar
+    from basewise.datasets.folder import open_dataset
+    from basewise.training.train import train as fit
+
+    resolved = resolve(recipe, data, backbone, init, settings or [], kind_of=lambda path: open_dataset(path).manifest)
+    if resolved.data.path is None:
+        raise BasewiseError("the recipe names no dataset: give --data DATASET (basewise build makes one)")
+    dataset = open_dataset(Path(resolved.data.path))
+    with training_bar(resolved.train.metric) as report:
+        results = fit(resolved, dataset, output, resume=resume, force=force, device=device, progress=report)
+    if results:
+        show_verdicts(results["splits"])
+        typer.echo(f"run folder: {output}")
+
+
+def resolve(recipe: str | None, data: Path | None, backbone: str | None, init: str | None, settings: list[str], *, kind_of: Any) -> Any:
+    """Return the recipe with the command line applied: a given one, or the default one for --data and --backbone."""
+    from basewise.recipes.schema import apply_overrides, load_recipe, recipe_from
+
+    if recipe is None:
+        if data is None or backbone is None:
+            raise BasewiseError("give a recipe, or --data DATASET with --backbone NAME; basewise train --help shows examples")
+        manifest = kind_of(data)
+        base = recipe_from(
+            {
+                "name": f"{backbone} on {data.name}",
+                "task": str(manifest.get("task") or "custom"),
+                "backbone": {"name": backbone},
+                "head": {"kind": manifest.get("kind", "sequence")},
+                "train": {"epochs": 5, "patience": 5},
+            },
+            "the default recipe",
+        )
+    else:
+        base = load_recipe(recipe)
+        if backbone is not None:
+            settings = [f"backbone.name={_quote(backbone)}", *settings]
+    if data is not None:
+        settings = [f"data.path={_quote(str(data))}", *settings]
+    if init is not None:
+        settings = [f"backbone.init={_quote(init)}", *settings]
+    return apply_overrides(base, settings)
+
+
+def _quote(text: str) -> str:
+    import json
+
+    return json.dumps(text, ensure_ascii=False)  # a JSON string is a TOML string

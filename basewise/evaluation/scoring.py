@@ -1,0 +1,100 @@
+"""Logits of many sequences, order kept, memory bounded; the raw material of calibration and metrics."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from basewise.backbones.classifier import Classifier
+from basewise.errors import BasewiseError
+from basewise.genome.alphabet import Bases, as_bases
+
+Floats = npt.NDArray[np.float32]
+
+BASES_A_BATCH = 1 << 20  # long sequences shrink the batch, so that memory stays bounded whatever the data
+
+
+def score_logits(
+    classifier: Classifier, sequences: Sequence[str | Bases], *, batch_size: int = 256, device: torch.device | str | None = None
+) -> list[Floats]:
+    """Return the logits of each sequence, (C,) for kind "sequence" or (length, C) for kind "base", in the order given.
+
+    Kind "sequence" with a window: of a longer sequence only the window around its center base (length // 2) is read.
+    The classifier is put in eval mode and on `device` for the time of the call and left as it was.
+    """
+    bases = [center(as_bases(s), classifier) for s in sequences]
+    answer: list[Any] = [None] * len(bases)
+    home = next(classifier.parameters()).device
+    modes = [module for module in classifier.modules() if module.training]
+    classifier.eval()
+    if device is not None:
+        classifier.to(device)
+    try:
+        with torch.no_grad():
+            for rows in batches_by_length([len(b) for b in bases], batch_size):
+                logits = classifier(classifier.tokenize([bases[r] for r in rows])).float().cpu().numpy()
+                for row, values in zip(rows, logits, strict=True):
+                    answer[row] = values[: len(bases[row])].copy() if logits.ndim == 3 else values
+    finally:
+        for module in modes:
+            module.training = True
+        classifier.to(home)
+    return answer
+
+
+def center(bases: Bases, classifier: Classifier) -> Bases:
+    """Return the part of a sequence that a classifier of kind "sequence" was trained to see: `window` bases around its center base."""
+    window = classifier.config.window
+    if classifier.config.kind != "sequence" or window is None or len(bases) <= window:
+        return bases
+    start = len(bases) // 2 - window // 2
+    return bases[start : start + window]
+
+
+def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Return row numbers in batches of similar length, longest first, at most `batch_size` rows and BASES_A_BATCH bases."""
+    batches: list[list[int]] = []
+    for row in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
+        room = batches and len(batches[-1]) < batch_size and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= BASES_A_BATCH
+        if room:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+def scored_labels(examples: pd.DataFrame, logits: list[Floats], kind: str) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
+    """Return labels (S,), logits (S, C) and the example row (S,) of everything scored: examples, or bases, whose label is not -1."""
+    if kind != "base":
+        labels = examples["label"].to_numpy(np.int64)
+        known = np.flatnonzero(labels >= 0)
+        return labels[known], np.stack(logits)[known] if logits else np.empty((0, 1), np.float32), known
+    rows = [np.asarray(row, dtype=np.int64) for row in examples["label"]]
+    if any(len(row) != len(z) for row, z in zip(rows, logits, strict=True)):
+        raise BasewiseError("this dataset's labels are not one a base of its sequences, but the model answers base by base")
+    labels = np.concatenate(rows) if rows else np.empty(0, np.int64)
+    flat = np.concatenate(logits) if logits else np.empty((0, 1), np.float32)
+    source = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    kept = labels >= 0
+    return labels[kept], flat[kept], source[kept]
+
+
+def answers(classifier: Classifier, logits: Floats) -> npt.NDArray[np.float32]:
+    """Return the calibrated probabilities of logits (S, C): (S,) of ``labels[1]`` for a binary question, whatever C, else (S, C)."""
+    p = classifier.probabilities(logits)
+    return p[..., 1] if len(classifier.config.labels) == 2 and logits.shape[-1] == 2 else p
+
+
+def one_logit(logits: Floats) -> Floats:
+    """Return logits (S, 1) for those (S, 2) of a published head, whose softmax is the sigmoid of their difference; others unchanged."""
+    return logits[..., 1:] - logits[..., :1] if logits.shape[-1] == 2 else logits
+
+
+def resampling_groups(examples: pd.DataFrame, source: npt.NDArray[Any], kind: str) -> npt.NDArray[Any] | None:
+    """Return the group (S,) of everything scored: the examples' `group` where all have one, else the example for bases, else None."""
+    if "group" in examples and len(examples) and examples["group"].notna().all() and (examples["group"].astype(str) != "").all():
+        return examples["group"].astype(str).to_numpy(dtype=object)[source]
+    return source if kind == "base" else None

@@ -1,0 +1,216 @@
+"""The probability of positions of a contig, on either strand: what a scan spends its hours on.
+
+Two ways with one meaning. Windows: the classifier's window is cut around each position, N beyond the contig's ends, the minus
+strand turned, and classified. Dense: a backbone that knows its `reach` encodes whole chunks once a strand and the head reads the
+hidden states at the positions. They agree within 1e-5.
+
+Work is cut on a grid of contig coordinates anchored at base 0, and the arrays given to the model have the same shape whoever
+asks, so that the same position gets the same bits whatever the tile, the number of workers or the batch size.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from torch import Tensor
+
+from basewise.backbones.classifier import Classifier
+from basewise.errors import BasewiseError
+from basewise.genome.alphabet import Bases, reverse_complement
+from basewise.inference.asking import BaseTokens, answering, base_tokens
+
+CHUNK = 8192  # bases encoded together by the dense way: large enough that the halo costs little, small enough for the cache
+_CHUNKS_A_CELL = {"cpu": 8, "cuda": 64}
+_SPAN_STEP = 256
+_WINDOWS_A_GROUP = {"cpu": 32, "cuda": 2048}  # measured on CPUs: 16-32 windows stay in cache (SPEED notes); a GPU wants thousands
+
+Fetch = Callable[[int, int], Bases]
+Positions = npt.NDArray[np.int64]
+Strands = npt.NDArray[np.int8]
+Probabilities = npt.NDArray[np.float32]
+
+
+def cell_size(device: torch.device) -> int:
+    """Return the grid's step in bases: tiles that are multiples of it never change an answer."""
+    return CHUNK * _CHUNKS_A_CELL[device.type]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A classifier made ready for many calls; use inside `answering(classifier, device)`."""
+
+    classifier: Classifier
+    device: torch.device
+    batch_size: int
+    layout: BaseTokens | None
+    window: int
+    reach: int | None
+
+    @property
+    def halo(self) -> int:
+        """How many bases beside a cell `fetch` may be asked for."""
+        return max(self.window, self.reach or 0)
+
+    def score(self, fetch: Fetch, positions: Positions, strands: Strands, length: int | None = None) -> Probabilities:
+        """Return float32 probabilities (N,), see `score_positions`; `positions` ascending, `length` that of the contig."""
+        answers = np.empty(len(positions), dtype=np.float32)
+        cell = cell_size(self.device)
+        for inside in _runs(positions // cell):
+            start = int(positions[inside.start]) // cell * cell
+            if self.reach is None:
+                answers[inside] = self._score_windows(fetch, start, positions[inside], strands[inside])
+            else:
+                answers[inside] = self._score_dense(fetch, positions[inside], strands[inside], length)
+        return answers
+
+    def _score_windows(self, fetch: Fetch, start: int, positions: Positions, strands: Strands) -> Probabilities:
+        """Classify one window a position; all positions lie in the cell at `start`."""
+        window = self.window
+        stretch = fetch(start - window, start + cell_size(self.device) + window)
+        turned = reverse_complement(stretch)
+        offsets = positions - (start - window)
+        # first base of the window in `stretch`, or in its reverse complement for the minus strand
+        first = np.where(strands > 0, offsets, len(stretch) - 1 - offsets) - window // 2
+        answers = np.empty(len(positions), dtype=np.float32)
+        group = _WINDOWS_A_GROUP[self.device.type]
+        at_once = max(group, self.batch_size // group * group)
+        plus_view, minus_view = (
+            sliding_window_view(row if self.layout is None else self.layout.table[row], window) for row in (stretch, turned)
+        )
+        for low in range(0, len(first), at_once):
+            part = slice(low, low + at_once)
+            rows, plus = first[part], strands[part] > 0
+            # the last group is filled up: a matrix product of another shape may round differently
+            filled = -(-len(rows) // group) * group
+            windows = np.empty((filled, window), dtype=plus_view.dtype)
+            windows[: len(rows)][plus] = plus_view[rows[plus]]
+            windows[: len(rows)][~plus] = minus_view[rows[~plus]]
+            windows[len(rows) :] = windows[0]
+            answers[part] = np.concatenate([self._classify(windows[g : g + group]) for g in range(0, filled, group)])[: len(rows)]
+        return answers
+
+    def _classify(self, windows: npt.NDArray[np.int16] | Bases) -> Probabilities:
+        """Return probabilities (B,) of windows (B, window): ids where a table is known, else bases."""
+        if self.layout is None:
+            tokens = self.classifier.tokenize(list(windows))
+        else:
+            tokens = self.layout.tokens(torch.from_numpy(windows).to(self.device).long())
+        logits = self.classifier(tokens)
+        if self.classifier.config.kind == "base":
+            logits = logits[:, windows.shape[1] // 2]
+        return self._probabilities(logits)
+
+    def _score_dense(self, fetch: Fetch, positions: Positions, strands: Strands, length: int | None) -> Probabilities:
+        """Encode the chunks of one cell that hold positions, each strand by itself, and read the hidden states there."""
+        answers = np.empty(len(positions), dtype=np.float32)
+        stacked = 1 if self.device.type == "cpu" else _CHUNKS_A_CELL[self.device.type]
+        for strand in (1, -1):
+            asked = np.flatnonzero(strands == strand)
+            chunks = [(int(positions[asked[run.start]]) // CHUNK, asked[run]) for run in _runs(positions[asked] // CHUNK)]
+            for low in range(0, len(chunks), stacked):
+                batch = chunks[low : low + stacked]
+                span = CHUNK
+                if length is not None and stacked == 1:  # the last chunk of a contig, or a small contig: no work far beyond its end
+                    span = min(CHUNK, -(-(length - batch[0][0] * CHUNK) // _SPAN_STEP) * _SPAN_STEP)
+                hidden = self._hidden(self._chunk_ids(fetch, [number for number, _ in batch], stacked, span, strand))
+                for row, (number, at) in enumerate(batch):
+                    inside = positions[at] - number * CHUNK
+                    where = torch.from_numpy(inside if strand > 0 else span - 1 - inside).to(self.device)
+                    answers[at] = self._probabilities(self.classifier.head.score(hidden[row, where]))  # type: ignore[operator]
+        return answers
+
+    def _chunk_ids(self, fetch: Fetch, numbers: list[int], stacked: int, span: int, strand: int) -> Tensor:
+        """Return ids int64 (stacked, span + 2 * reach) of the chunks `numbers` on a strand; rows that are left over hold N."""
+        assert self.layout is not None
+        assert self.reach is not None
+        ids = np.full((stacked, span + 2 * self.reach), self.layout.table[ord("N")], dtype=np.int64)
+        for row, number in enumerate(numbers):
+            bases = fetch(number * CHUNK - self.reach, number * CHUNK + span + self.reach)
+            ids[row] = self.layout.table[bases if strand > 0 else reverse_complement(bases)]
+        return torch.from_numpy(ids).to(self.device)
+
+    def _hidden(self, ids: Tensor) -> Tensor:
+        """Return hidden states (B, L - 2 * reach, D) of base ids (B, L): those whose neighbours are all there."""
+        backbone, reach = self.classifier.backbone, self.reach or 0
+        embedded = backbone.embed(ids)
+        if hasattr(backbone, "encode_valid"):
+            valid: Tensor = backbone.encode_valid(embedded)
+            return valid
+        return backbone.encode(embedded, torch.ones_like(ids, dtype=torch.bool))[:, reach : ids.shape[1] - reach]
+
+    def _probabilities(self, logits: Tensor) -> Probabilities:
+        """Return the probability of the second label, float32 (B,), for logits (B, C)."""
+        answers = self.classifier.probabilities(logits)
+        return answers if answers.ndim == 1 else answers[:, 1]
+
+
+def scorer(classifier: Classifier, *, device: torch.device, batch_size: int = 4096, dense: bool | None = None) -> Scorer:
+    """Make `classifier` ready to score positions on `device`; it must already be there (`answering`).
+
+    Parameters
+    ----------
+    batch_size
+        Windows gathered at a time (rounded to whole groups); memory only, answers do not depend on it.
+    dense
+        Choose the way: None takes the dense way wherever it means the same as windows.
+
+    Raises
+    ------
+    BasewiseError
+        The classifier has several labels, no window, or cannot go the dense way it was told to.
+    """
+    config, reach = classifier.config, getattr(classifier.backbone, "reach", None)
+    window = config.window or (None if reach is None else 2 * reach + 1)
+    if config.kind == "individual" or len(config.labels) != 2 or window is None:
+        raise BasewiseError(
+            f"model for {config.task!r} (kind {config.kind!r}, labels {', '.join(config.labels)}, window {config.window}) cannot score "
+            "positions, expected a binary question about a sequence or a base, and a window; use predict"
+        )
+    layout = base_tokens(classifier)
+    can = classifier.dense and layout is not None and not layout.prefix and not layout.suffix and config.strands == "forward"
+    if dense and not can:
+        raise BasewiseError(f"{classifier.backbone.family} as configured cannot read hidden states of long stretches; leave dense out")
+    return Scorer(classifier, device, batch_size, layout, window, reach if can and dense is not False else None)
+
+
+def score_positions(
+    classifier: Classifier,
+    fetch: Fetch,
+    positions: Positions,
+    strands: Strands,
+    *,
+    device: str | torch.device = "cpu",
+    batch_size: int = 4096,
+    dense: bool | None = None,
+) -> Probabilities:
+    """Return the probability of each position of a contig.
+
+    Parameters
+    ----------
+    fetch
+        ``fetch(start, end) -> bases``, N beyond the contig's ends (``Genome.window`` with the contig filled in).
+    positions : int64 (N,)
+        0-based bases, ascending (equal ones side by side); a position is base ``window // 2`` of its window as read on its strand.
+    strands : int8 (N,)
+        +1 or -1.
+
+    Returns
+    -------
+    float32 (N,)
+    """
+    where = torch.device(device)
+    with answering(classifier, where):
+        ready = scorer(classifier, device=where, batch_size=batch_size, dense=dense)
+        return ready.score(fetch, np.asarray(positions, np.int64), np.asarray(strands, np.int8))
+
+
+def _runs(keys: npt.NDArray[np.int64]) -> Iterator[slice]:
+    """Yield the stretches of equal neighbours."""
+    if not len(keys):
+        return
+    edges = np.flatnonzero(np.diff(keys)) + 1
+    for low, high in zip([0, *edges.tolist()], [*edges.tolist(), len(keys)], strict=True):
+        yield slice(low, high)

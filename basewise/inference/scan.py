@@ -1,0 +1,307 @@
+"""A whole genome in, poly(A) sites out: plan, tiles, merge. Killed at any moment, the same command goes on where it was.
+
+The model never sees the genome as a whole: memory is bounded by the tile.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from basewise.errors import BasewiseError
+from basewise.files import read_json, sha256_of, write_json
+from basewise.genome.contigs import check_contigs
+from basewise.genome.fasta import Genome, open_genome
+from basewise.genome.genes import read_genes
+from basewise.genome.intervals import read_bed
+from basewise.inference.calls import GAP
+from basewise.inference.executors import TileResult, run_processes, run_serial
+from basewise.inference.merge import CANDIDATES, SITES, TRACKS, merge_candidates, read_parts, write_sites, write_tracks
+from basewise.inference.plan import Claim, Plan, claim, finish, make_tiles, tidy
+from basewise.inference.regions import Regions, merge_regions
+from basewise.inference.tally import Tally
+from basewise.inference.tiles import ScanJob, open_worker
+from basewise.provenance import provenance, version
+
+SUMMARY = "summary.json"
+_LARGE_GENOME = 1 << 25
+_TILE = {"large": 1 << 20, "small": 1 << 18}  # about ten seconds of scoring; small genomes still give every core a tile
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What a scan is asked for; the command line's flags.
+
+    ``threshold`` None: the model's own. ``workers`` None: one a core on the CPU, one on CUDA. ``tile_size`` None: chosen from the
+    genome's size; always rounded up to whole cells of the engine. ``tile_size``, ``workers`` and ``batch_size`` change no result.
+    """
+
+    genome: Path
+    out: Path
+    model: str = "polya"
+    regions: Path | None = None
+    genes: Path | None = None
+    threshold: float | None = None
+    workers: int | None = None
+    device: str = "cpu"
+    force: bool = False
+    tile_size: int | None = None
+    batch_size: int = 4096
+
+
+@dataclass(frozen=True)
+class ScanSummary:
+    """Where the files are and what summary.json says."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+
+    @property
+    def files(self) -> dict[Path, str]:
+        """Files with what they hold, as text."""
+        totals = self.summary["totals"]
+        lines = {
+            SITES: f"{totals['sites']:,} sites",
+            CANDIDATES: f"{totals['candidates']:,} candidates",
+            TRACKS[1]: "probability at each candidate base, plus strand",
+            TRACKS[-1]: "probability at each candidate base, minus strand",
+            SUMMARY: "counts and settings",
+            "report.html": "figures, open in a browser",
+        }
+        return {self.folder / name: text for name, text in lines.items() if (self.folder / name).exists()}
+
+
+class Watcher(Protocol):
+    """Who is told how a scan goes; every method returns at once."""
+
+    def say(self, text: str) -> None:
+        """Take a sentence worth telling."""
+
+    def begin(self, bases: int) -> None:
+        """Learn how many bases are to be scanned now."""
+
+    def advance(self, bases: int, candidates: int) -> None:
+        """Learn that a tile of that many bases is done."""
+
+    def stage(self, name: str) -> None:
+        """Learn what comes after the tiles."""
+
+
+class Silent:
+    """A Watcher that tells nobody."""
+
+    def say(self, text: str) -> None:
+        """Do nothing."""
+
+    def begin(self, bases: int) -> None:
+        """Do nothing."""
+
+    def advance(self, bases: int, candidates: int) -> None:
+        """Do nothing."""
+
+    def stage(self, name: str) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The opened inputs of a scan, checked against one another."""
+
+    genome: Genome
+    regions: Regions | None
+    genes: pd.DataFrame | None
+    threshold: float
+    tile_size: int
+    facts: dict[str, str | int | float | None]
+    about: dict[str, Any]  # the head of summary.json
+
+
+def scan(options: ScanOptions, watcher: Watcher | None = None, report: Callable[[Path], object] | None = None) -> ScanSummary:
+    """Scan a genome and return what was found; the files are listed in docs/file_formats.md.
+
+    Parameters
+    ----------
+    options
+        See `ScanOptions`.
+    watcher
+        Told about progress; None: nobody is.
+    report
+        Called with the folder when all other files but run.json are there; writes report.html.
+
+    Raises
+    ------
+    BasewiseError
+        Bad inputs (before anything is written), a folder that may not be used, or a failure on the way: then the same call resumes.
+    """
+    watcher = watcher or Silent()
+    begun = time.time()
+    inputs = _open_inputs(options)
+    contigs = inputs.genome.contigs
+    plan = Plan(inputs.facts, make_tiles(contigs, inputs.tile_size, inputs.regions))
+    with inputs.genome, claim(options.out, plan, force=options.force) as claimed:
+        if claimed.merged:
+            watcher.say(f"{claimed.folder}: all files were there, only tidied up")
+            tidy(claimed.folder)
+            return ScanSummary(claimed.folder, read_json(claimed.folder / SUMMARY))
+        if claimed.done:
+            watcher.say(f"resuming {claimed.folder}: {len(claimed.done)} of {len(plan.tiles)} tiles are kept")
+        workers = _do_tiles(options, inputs, plan, claimed, watcher)
+        summary = _merge(options, inputs, plan, claimed, watcher, {"begun": begun, "tiles": time.time(), "workers": workers})
+        if report is not None:
+            watcher.stage("report")
+            report(claimed.folder)
+        finish(claimed, plan, provenance(**_record(options, inputs), timing=summary["timing"]))
+    return ScanSummary(claimed.folder, summary)
+
+
+def _do_tiles(options: ScanOptions, inputs: _Inputs, plan: Plan, claimed: Claim, watcher: Watcher) -> int:
+    """Do the tiles that are not done yet; return how many processes did it."""
+    todo = [tile for tile in plan.tiles if tile.index not in claimed.done]
+    workers = min(_workers(options), max(len(todo), 1))
+    job = ScanJob(inputs.genome, options.model, claimed.parts, inputs.regions, options.device, options.batch_size)
+    open_one = partial(open_worker, job)
+    results: Iterator[TileResult] = run_serial(open_one, todo) if workers == 1 else run_processes(open_one, todo, workers)
+    size = {tile.index: tile.end - tile.start for tile in todo}
+    watcher.begin(sum(size.values()))
+    for result in results:
+        watcher.advance(size[result.tile], result.candidates)
+    return workers
+
+
+def _workers(options: ScanOptions) -> int:
+    if options.workers is not None:
+        return options.workers
+    return len(os.sched_getaffinity(0)) if options.device == "cpu" else 1
+
+
+def _merge(
+    options: ScanOptions, inputs: _Inputs, plan: Plan, claimed: Claim, watcher: Watcher, clock: Mapping[str, float]
+) -> dict[str, Any]:
+    """Write all final files but report.html and run.json; return the summary."""
+    folder, contigs = claimed.folder, inputs.genome.contigs
+    watcher.stage("merge")
+    tally = Tally(contigs, inputs.genes)
+    sites = merge_candidates(read_parts(claimed.parts, plan.tiles), folder / CANDIDATES, inputs.threshold, GAP, inputs.genes, tally)
+    write_sites(sites, folder / SITES)
+    watcher.stage("tracks")
+    write_tracks(folder / CANDIDATES, contigs, folder)
+    counts = tally.summary()
+    wall = time.time() - clock["begun"]
+    timing = {
+        "total_s": round(wall, 3),
+        "tiles_s": round(clock["tiles"] - clock["begun"], 3),
+        "merge_s": round(time.time() - clock["tiles"], 3),
+        "stages": {stage: round(seconds, 3) for stage, seconds in tally.seconds.items()},  # summed over processes, kept tiles included
+        "workers": int(clock["workers"]),
+    }
+    summary = {**inputs.about, **counts, "timing": timing}
+    write_json(folder / SUMMARY, summary)
+    return summary
+
+
+def _open_inputs(options: ScanOptions) -> _Inputs:
+    """Open and check everything a scan reads, before anything is written."""
+    from basewise.backbones.classifier import find_model, load_classifier
+    from basewise.inference.asking import check_device
+    from basewise.inference.engine import cell_size, scorer
+
+    _check_numbers(options)
+    device = check_device(options.device)
+    genome = open_genome(options.genome)
+    if not any(genome.contigs.values()):
+        raise BasewiseError(f"{options.genome} holds no base: all its contigs are empty")
+    regions, genes = _open_regions(options.regions, genome), _open_genes(options.genes, genome)
+    classifier = load_classifier(options.model)
+    scorer(classifier, device=device)  # refuses a model that cannot scan
+    threshold = classifier.config.threshold if options.threshold is None else options.threshold
+    bases, cell = sum(genome.contigs.values()), cell_size(device)
+    wanted = options.tile_size or _TILE["large" if bases > _LARGE_GENOME else "small"]
+    tile_size = -(-wanted // cell) * cell
+    sha256 = {name: sha256_of(path) if path else None for name, path in (("regions", options.regions), ("genes", options.genes))}
+    facts: dict[str, str | int | float | None] = {
+        "basewise version": version(),
+        "genome sha256": genome.sha256(),
+        "model weights sha256": classifier.sha256,
+        "model config sha256": sha256_of(find_model(options.model) / "config.json"),
+        "regions sha256": sha256["regions"],
+        "genes sha256": sha256["genes"],
+        "threshold": threshold,
+        "device": device.type,
+        "tile size": tile_size,
+    }
+    window = classifier.config.window
+    about = {
+        "task": classifier.config.task,
+        "genome": {"name": genome.name, "sha256": genome.sha256(), "bases": bases, "contigs": len(genome.contigs)},
+        "model": {"name": Path(options.model).name, "sha256": classifier.sha256, "window": window},
+        "regions": _about_regions(options.regions, regions, genome, sha256["regions"]),
+        "genes": None
+        if genes is None or options.genes is None
+        else {"name": options.genes.name, "sha256": sha256["genes"], "genes": len(genes)},
+        "threshold": threshold,
+        "gap": GAP,
+        "device": device.type,
+    }
+    return _Inputs(genome, regions, genes, threshold, tile_size, facts, about)
+
+
+def _record(options: ScanOptions, inputs: _Inputs) -> dict[str, Any]:
+    """Return what run.json tells beside versions and the plan."""
+    return {
+        "verb": "scan",
+        "genome": inputs.about["genome"],
+        "model": inputs.about["model"],
+        "options": {
+            "threshold": inputs.threshold,
+            "regions": None if options.regions is None else options.regions.name,
+            "genes": None if options.genes is None else options.genes.name,
+            "device": options.device,
+            "workers": options.workers,
+            "tile_size": inputs.tile_size,
+            "batch_size": options.batch_size,
+        },
+    }
+
+
+def _check_numbers(options: ScanOptions) -> None:
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise BasewiseError(f"--threshold is {options.threshold}, expected a probability between 0 and 1")
+    for flag, value in (("--workers", options.workers), ("--tile-size", options.tile_size), ("--batch-size", options.batch_size)):
+        if value is not None and value < 1:
+            raise BasewiseError(f"{flag} is {value}, expected 1 or more")
+
+
+def _open_regions(path: Path | None, genome: Genome) -> Regions | None:
+    if path is None:
+        return None
+    table = read_bed(path)
+    check_contigs(table["chrom"].unique().tolist(), genome, str(path))
+    beyond = table[table["end"].to_numpy() > table["chrom"].map(dict(genome.contigs)).to_numpy()]
+    if len(beyond):
+        first = beyond.iloc[0]
+        raise BasewiseError(
+            f"{path}: {first['chrom']}:{first['start']}-{first['end']} reaches beyond its contig of "
+            f"{genome.contigs[first['chrom']]} bases; is the file of another assembly?"
+        )
+    return merge_regions(table)
+
+
+def _open_genes(path: Path | None, genome: Genome) -> pd.DataFrame | None:
+    if path is None:
+        return None
+    genes = read_genes(path)
+    known = genes["chrom"].isin(list(genome.contigs)).to_numpy()
+    if not known.any():  # an annotation usually covers more contigs than one file holds, but one that shares none is the wrong one
+        check_contigs(genes["chrom"].unique().tolist(), genome, str(path))
+    return genes[known].reset_index(drop=True)
+
+
+def _about_regions(path: Path | None, regions: Regions | None, genome: Genome, sha256: str | None) -> dict[str, Any] | None:
+    if path is None or regions is None:
+        return None
+    return {"name": path.name, "sha256": sha256, "bases": sum(regions.bases(chrom, 0, length) for chrom, length in genome.contigs.items())}

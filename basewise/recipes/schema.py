@@ -1,0 +1,259 @@
+"""What a run is: a TOML file with nothing left to guess, read into frozen models; every mistake is reported at once."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from basewise.errors import BasewiseError, did_you_mean
+
+HERE = Path(__file__).parent
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Data(_Section):
+    """Which examples. `path` is a dataset folder; the other keys say how it must have been built and are held against its manifest."""
+
+    path: str | None = None
+    task: str | None = None
+    negatives: str | None = None
+    variant: str | None = None
+    window: int | None = Field(default=None, gt=0)
+    split: str | None = None
+    test_chroms: tuple[str, ...] | None = None
+    val_chroms: tuple[str, ...] | None = None
+    seed: int | None = None
+
+
+class Backbone(_Section):
+    """Who reads the DNA: a catalog name ("hyenadna-tiny-1k") or a family ("convnet"), with its configuration keys overridden."""
+
+    name: str
+    init: str = "random"
+    """"random", "pretrained" (the catalog's checkpoint) or the path of a folder with weights."""
+    config: dict[str, Any] = {}
+
+
+class Head(_Section):
+    """What turns hidden states into answers. `window` None takes the length of the dataset's sequences."""
+
+    kind: Literal["sequence", "base"] = "sequence"
+    pool: Literal["mean", "last", "cls", "center", "official", "official-pool"] = "mean"
+    labels: Annotated[tuple[str, ...], Field(min_length=2)] = ("negative", "positive")
+    """Names of the labels 0, 1, ...; two make a binary question with one logit."""
+    strands: Literal["forward", "both"] = "forward"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    interpolate: bool = False
+    special_tokens: bool | str = True
+    """True: as the backbone's tokenizer has it; False: none; or a dialect of the tokenizer by name."""
+    window: int | None = Field(default=None, gt=0)
+
+
+class Augment(_Section):
+    """What is done to training sequences, drawn anew every epoch. All off by default."""
+
+    reverse_complement: Fraction = 0.0
+    """Share of sequences turned (labels of bases are mirrored). Only for questions that do not depend on the strand."""
+    shift: int = Field(default=0, ge=0)
+    """Sequences are moved by -shift..shift bases; vacated bases are N and not scored."""
+    n_mask: Fraction = 0.0
+    """Share of sequences whose flanks become N, so that a wide model also answers short sequences."""
+    n_mask_keep: int = Field(default=50, ge=0)
+    """Bases kept at least on each side of the center when flanks are masked."""
+
+
+class Train(_Section):
+    """How weights are found. One of `epochs` and `steps`; a step is one optimizer step over batch_size * accumulation sequences."""
+
+    epochs: Positive | None = None
+    steps: int | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=64, gt=0)
+    accumulation: int = Field(default=1, gt=0)
+    """Batches per optimizer step; the gradient is that of the mean over all of them."""
+    eval_batch_size: int | None = Field(default=None, gt=0)
+    negatives_per_positive: Positive | None = None
+    """An epoch takes every positive and this many freshly drawn negatives for each; None takes every example."""
+    optimizer: Literal["adamw"] = "adamw"
+    lr: Positive = 1e-3
+    head_lr: Positive | None = None
+    """Learning rate of the head; None: as the backbone."""
+    freeze_backbone: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Not applied to biases, norms and Hyena filter parameters."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "plateau"] = "cosine"
+    warmup: Fraction = 0.1
+    """Share of all steps in which the rate rises from 0; not used by "constant"."""
+    plateau_cut: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    plateau_patience: int = Field(default=2, ge=0)
+    loss: Literal["bce", "weighted_ce", "focal"] = "bce"
+    pos_weight: Positive = 1.0
+    class_weights: tuple[Positive, ...] = (1.0, 1.0)
+    focal_gamma: Annotated[float, Field(ge=0)] = 2.0
+    focal_alpha: Fraction | None = None
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of the whole gradient."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    validate_every: int | None = Field(default=None, gt=0)
+    """Steps between validations; None: once an epoch. The last step is always validated."""
+    patience: int | None = Field(default=None, gt=0)
+    """Validations without improvement before training stops; None: never."""
+    metric: str = "auroc"
+    """Validation metric that chooses the weights to keep; "loss", "brier" and "ece" are minimised."""
+    seed: int = Field(default=0, ge=0)
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of the running mean of weights that is validated and kept instead of the weights themselves."""
+    augment: Augment = Augment()
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Train":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps")
+        return self
+
+
+class Evaluate(_Section):
+    """How the trained model is judged. Calibration and threshold come from the validation split."""
+
+    threshold: float | str = "max_f1"
+    """A number, "max_f1", "max_mcc", "precision=0.5" or "recall=0.9"."""
+    calibrate: Literal["platt", "temperature", "none"] = "platt"
+    bootstrap: int = Field(default=1000, ge=0)
+    """Resamples for confidence intervals; 0: none."""
+    prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of positives that threshold and calibration are made for; None: as in the validation split."""
+
+
+class Expected(_Section):
+    """A number that the run should reach, and where it stands."""
+
+    metric: str
+    value: float
+    tolerance: Annotated[float, Field(ge=0)]
+    source: str
+    status: str = "not run"
+
+
+class Source(_Section):
+    """Where the recipe comes from and what was left open there."""
+
+    paper: str
+    table: str = ""
+    notes: str = ""
+
+
+class Recipe(_Section):
+    """A whole run, from data to expected numbers."""
+
+    name: str
+    task: str = "custom"
+    data: Data = Data()
+    backbone: Backbone
+    head: Head = Head()
+    train: Train
+    evaluate: Evaluate = Evaluate()
+    expected: tuple[Expected, ...] = ()
+    source: Source | None = None
+
+    @property
+    def kind(self) -> str:
+        """ "sequence" or "base"."""
+        return self.head.kind
+
+
+def recipe_from(table: dict[str, Any], source: str) -> Recipe:
+    """Return the recipe in `table`; BasewiseError lists every problem at once, each with its key, in one line."""
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        problems = [_problem(dict(e)) for e in error.errors()]
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise BasewiseError(f"{source} has {count}: {'; '.join(problems)}") from None
+
+
+def _problem(error: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"] if part not in ("float", "str", "int"))
+    if error["type"] == "extra_forbidden":
+        known = _keys_beside(error["loc"])
+        hint = did_you_mean(str(error["loc"][-1]), known) or f" Known: {', '.join(known)}."
+        return f"unknown key {where!r}.{hint}"
+    if error["type"] == "missing":
+        return f"{where!r} is missing"
+    said = str(error["msg"]).removeprefix("Value error, ")
+    said = said[0].lower() + said[1:]
+    return f"{where!r}: {said}" if isinstance(error["input"], dict) else f"{where!r}: {said} (got {error['input']!r})"
+
+
+def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in loc[:-1]:
+        if isinstance(part, str) and part in model.model_fields:
+            inner = model.model_fields[part].annotation
+            candidates = [inner, *getattr(inner, "__args__", ())]
+            model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes in the package by name, "<folder>/<name>"."""
+    return {f"{p.parent.name}/{p.stem}": p for p in sorted(HERE.glob("*/*.toml"))}
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """Read a recipe by path, or by the name of a shipped one ("polya_glm/hyenadna_gene_gene")."""
+    path, shipped = Path(name), shipped_recipes()
+    if not path.is_file():
+        known = shipped.get(str(name).removesuffix(".toml"))
+        if known is None:
+            hint = did_you_mean(str(name), shipped) or f" Shipped: {', '.join(shipped)}."
+            raise BasewiseError(f"recipe {name} is neither a file nor a shipped recipe.{hint}")
+        path = known
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BasewiseError(f"recipe {name} is not valid TOML: {error}") from error
+    return recipe_from(table, f"recipe {name}")
+
+
+def apply_overrides(recipe: Recipe, overrides: list[str]) -> Recipe:
+    """Return the recipe with `section.key=value` settings applied; values are read as TOML, and as text where that fails.
+
+    `apply_overrides(recipe, ["train.lr=1e-4", "backbone.config.d_model=64"])`. Setting `train.steps` takes `train.epochs` away and
+    the other way round. All problems are listed at once.
+    """
+    table = recipe.model_dump(mode="json", exclude_none=True)
+    for setting in overrides:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise BasewiseError(f"--set {setting!r}: expected section.key=value, e.g. train.lr=1e-4")
+        parts = key.strip().split(".")
+        place = table
+        for part in parts[:-1]:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise BasewiseError(f"--set {setting!r}: {part!r} is not a section")
+        place[parts[-1]] = _toml_value(text.strip())
+        for one, other in (("steps", "epochs"), ("epochs", "steps")):
+            if parts == ["train", one]:
+                place.pop(other, None)
+    return recipe_from(table, "the recipe with --set")
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def recipe_to_toml(recipe: Recipe) -> str:
+    """Return the recipe with every default written out, as TOML that `load_recipe` reads back to an equal recipe."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))

@@ -1,0 +1,99 @@
+"""Baselines as run folders like any other: evaluate, predict and report read them without knowing what they are."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from basewise.backbones.classifier import Classifier
+from basewise.datasets.folder import Dataset
+from basewise.errors import BasewiseError, did_you_mean
+from basewise.evaluation.baselines import KmerModel, fit_kmer_lr
+from basewise.recipes.schema import Recipe, apply_overrides, load_recipe
+from basewise.training import finish, loop, runs
+from basewise.training.build import new_classifier
+from basewise.training.train import prepare_examples, train, write_run
+
+BASELINES = {
+    "kmer-lr": "basewise/kmer_lr",
+    "cnn": "basewise/cnn",
+    "random-init": "basewise/random_init",
+}
+
+
+def baseline_recipe(name: str, dataset: Dataset, settings: list[str]) -> Recipe:
+    """Return the shipped recipe of a baseline with `settings` applied, fitted to the dataset's task and kind.
+
+    "random-init" is a recipe with random weights whatever `backbone.init` says: the control for what pretraining gave.
+    Where the dataset asks about the center base of its windows (task polya), convolution networks read the center.
+    """
+    if name not in BASELINES:
+        raise BasewiseError(f"no baseline {name!r}, there are: {', '.join(BASELINES)}.{did_you_mean(name, BASELINES)}")
+    task, kind = str(dataset.manifest.get("task") or "custom"), dataset.manifest.get("kind", "sequence")
+    first = [f'task="{task}"', f'head.kind="{kind}"']
+    if name == "cnn" and task == "polya" and kind == "sequence":
+        first.append('head.pool="center"')
+    recipe = apply_overrides(load_recipe(BASELINES[name]), first + settings)
+    return apply_overrides(recipe, ['backbone.init="random"']) if name == "random-init" else recipe
+
+
+def train_baseline(
+    name: str,
+    dataset: Dataset,
+    run_folder: str | Path,
+    *,
+    settings: list[str] | None = None,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "cpu",
+    progress: Callable[[loop.Event], None] | None = None,
+) -> dict[str, Any]:
+    """Train a baseline and write its run folder; returns what results.json holds."""
+    recipe = baseline_recipe(name, dataset, settings or [])
+    if name != "kmer-lr":
+        return train(recipe, dataset, run_folder, resume=resume, force=force, device=device, progress=progress)
+    if recipe.kind != "sequence" or len(recipe.head.labels) != 2:
+        raise BasewiseError("kmer-lr answers binary questions about whole sequences; use the cnn baseline for this dataset")
+    return _train_kmer_lr(recipe, dataset, Path(run_folder), resume=resume, force=force)
+
+
+def _train_kmer_lr(recipe: Recipe, dataset: Dataset, folder: Path, *, resume: bool, force: bool) -> dict[str, Any]:
+    examples = prepare_examples(recipe, dataset)
+    parts = {split: part for split, part in examples.groupby("split") if split in ("train", "val")}
+    if "train" not in parts:
+        raise BasewiseError('the dataset has no example in split "train"')
+    runs.open_run(folder, recipe, resume=False, force=force or (resume and not runs.is_finished(folder)))
+    classifier = new_classifier(recipe, dataset.manifest.get("window"))
+    config: Any = classifier.backbone.config  # type: ignore[attr-defined]
+    split = {name: (part["sequence"].tolist(), part["label"].to_numpy(np.int64)) for name, part in parts.items()}
+    model = fit_kmer_lr(split["train"], split.get("val"), config.ks, config.bins)
+    set_kmer_weights(classifier, model)
+    verdicts, predictions = finish.settle(recipe, classifier.eval(), examples, 256)
+    value = verdicts.get("val", {}).get("metrics", {}).get("auroc", {}).get("value")
+    results = {
+        "recipe": recipe.name,
+        "kind": recipe.kind,
+        "parameters": sum(p.numel() for p in classifier.parameters()),
+        "steps": 0,
+        "stopped_early": False,
+        "best": {"step": 0, "metric": "auroc", "value": value, "strength": model.strength},
+        "threshold": classifier.config.threshold,
+        "calibration": classifier.config.calibration.model_dump(),
+        "splits": verdicts,
+        "expected": finish.compare(recipe, verdicts),
+    }
+    return write_run(folder, recipe, classifier, results, predictions, dataset)
+
+
+@torch.no_grad()
+def set_kmer_weights(classifier: Classifier, model: KmerModel) -> None:
+    """Put a fitted k-mer model into a classifier on backbone "kmers": its mean-pooled logit is then the model's."""
+    at = 0
+    for parameter in classifier.backbone.weights.values():  # type: ignore[attr-defined]
+        parameter.copy_(torch.from_numpy(model.weights[at : at + parameter.numel()].reshape(parameter.shape)))
+        at += parameter.numel()
+    linear: Any = classifier.head.linear
+    linear.weight.fill_(1.0)
+    linear.bias.fill_(model.intercept)

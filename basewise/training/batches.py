@@ -1,0 +1,82 @@
+"""Which sequences an optimizer step sees: a function of recipe and step alone, so that resuming needs no sampler state."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from basewise.recipes.schema import Recipe
+from basewise.training.augment import Corpus, Draw, draw_augmentation, epoch_order, gather
+from basewise.training.schedules import warmup_steps
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long: everything that follows from the recipe and the number of examples an epoch takes."""
+
+    group: int  # sequences an optimizer step
+    steps_per_epoch: int
+    total: int
+    warmup: int
+    validate_every: int
+
+
+class Batch(NamedTuple):
+    """Sequences for one forward pass."""
+
+    sequences: list[npt.NDArray[np.uint8]]
+    labels: npt.NDArray[np.int64]  # (B,) or (B, L) padded with -1
+
+    def share(self, rank: int, processes: int) -> "Batch":
+        """Return the part of process `rank`; where none is left, one sequence that is not scored keeps the processes in step."""
+        if processes == 1:
+            return self
+        part = slice(rank, None, processes)
+        if self.sequences[part]:
+            return Batch(self.sequences[part], self.labels[part])
+        return Batch(self.sequences[:1], np.full_like(self.labels[:1], -1))
+
+
+def make_plan(recipe: Recipe, epoch_examples: int) -> Plan:
+    """Return the plan for epochs of `epoch_examples` sequences; the last step of an epoch may hold fewer than the others."""
+    t = recipe.train
+    group = t.batch_size * t.accumulation
+    per_epoch = math.ceil(epoch_examples / group)
+    total = t.steps if t.steps is not None else max(1, math.ceil(per_epoch * (t.epochs or 0)))
+    return Plan(group, per_epoch, total, warmup_steps(total, t.warmup), t.validate_every or per_epoch)
+
+
+def step_batches(corpus: Corpus, recipe: Recipe, plan: Plan, step: int) -> list[Batch]:
+    """Return the `accumulation` batches (fewer at the end of an epoch) of optimizer step `step` (0-based), augmented."""
+    t = recipe.train
+    epoch, place = divmod(step, plan.steps_per_epoch)
+    order = _order(_Key(corpus), t.seed, epoch, t.negatives_per_positive)
+    rows = order[place * plan.group : (place + 1) * plan.group]
+    draw = draw_augmentation(t.augment, len(rows), corpus.lengths[rows], np.random.default_rng([t.seed, step, 1]))
+    batches = []
+    for first in range(0, len(rows), t.batch_size):
+        part = slice(first, first + t.batch_size)
+        chosen = Draw(draw.turn[part], draw.shift[part], draw.left[part], draw.right[part])
+        batches.append(Batch(*gather(corpus, rows[part], chosen)))
+    return batches
+
+
+class _Key:
+    """A corpus as a cache key, by identity: arrays have no hash."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+
+    def __hash__(self) -> int:
+        return id(self.corpus)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and other.corpus is self.corpus
+
+
+@lru_cache(maxsize=2)
+def _order(key: _Key, seed: int, epoch: int, negatives_per_positive: float | None) -> npt.NDArray[np.int64]:
+    return epoch_order(key.corpus, seed, epoch, negatives_per_positive)

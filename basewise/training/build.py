@@ -1,0 +1,76 @@
+"""From a recipe to a classifier with fresh or given weights."""
+
+from pathlib import Path
+from typing import Any
+
+from basewise.backbones.base import Backbone, Tokenizer
+from basewise.backbones.classifier import FORMAT, Classifier, ClassifierConfig, find_model, load_classifier
+from basewise.backbones.configs import parse_config
+from basewise.backbones.registry import FAMILIES, build_backbone
+from basewise.backbones.tokenizers.character import CharacterTokenizer, Dialect
+from basewise.errors import BasewiseError, did_you_mean
+from basewise.files import read_json
+from basewise.recipes.schema import Backbone as BackboneSection
+from basewise.recipes.schema import Recipe
+
+# special tokens around the bases, in families that read characters
+DIALECTS: dict[str, Dialect] = {"convnet": "none", "kmers": "none", "hyenadna": "hub"}
+
+
+def new_classifier(recipe: Recipe, window: int | None) -> Classifier:
+    """Return the classifier of a recipe; random weights come from torch's generator as it stands. `window` is that of the data."""
+    backbone, tokenizer = new_backbone(recipe.backbone)
+    head = recipe.head
+    values = head.model_dump(exclude={"window"}) | {"task": recipe.task, "window": head.window or window}
+    config = parse_config(ClassifierConfig, values, f"[head] of recipe {recipe.name}")
+    return Classifier(config, backbone, tokenizer)
+
+
+def new_backbone(section: BackboneSection) -> tuple[Backbone, Tokenizer]:
+    """Return backbone and tokenizer: fresh ones of a family or catalog name, the catalog's checkpoint, or those of a folder."""
+    from basewise.backbones import catalog, checkpoints
+
+    if section.init == "pretrained":
+        backbone, tokenizer = checkpoints.load_pretrained(section.name)
+        _check_shape(backbone, section, section.name)
+        return backbone, tokenizer
+    if section.init != "random":
+        return _from_folder(section)
+    family, values = section.name, dict(section.config)
+    if family not in FAMILIES:
+        names = (*FAMILIES, *catalog.entries())
+        if family not in names:
+            raise BasewiseError(f"unknown backbone {family!r}, known: {', '.join(names)}.{did_you_mean(family, names)}")
+        family, values = catalog.family_of(section.name), {**catalog.config_of(section.name), **values}
+    if family not in DIALECTS:
+        raise BasewiseError(f"backbone {section.name} needs a vocabulary: give the folder of a checkpoint (--init PATH)")
+    return build_backbone(family, values, "the recipe"), CharacterTokenizer(DIALECTS[family])
+
+
+def _from_folder(section: BackboneSection) -> tuple[Backbone, Tokenizer]:
+    path = Path(section.init)
+    if not path.exists():
+        raise BasewiseError(f'backbone.init is {section.init!r}, expected "random", "pretrained" or the path of a folder with weights')
+    backbone, tokenizer = _load(path)
+    if section.name in FAMILIES and backbone.family != section.name:
+        raise BasewiseError(f"{path} holds a {backbone.family} backbone, but the recipe names {section.name}")
+    _check_shape(backbone, section, path)
+    return backbone, tokenizer
+
+
+def _check_shape(backbone: Backbone, section: BackboneSection, source: object) -> None:
+    found: dict[str, Any] = backbone.config.model_dump(mode="json")  # type: ignore[attr-defined]
+    different = [f"{k} = {v!r} instead of {found.get(k)!r}" for k, v in section.config.items() if found.get(k) != v]
+    if different:
+        raise BasewiseError(f"backbone.config asks for {', '.join(different)} of {source}; weights of one shape cannot take another")
+
+
+def _load(path: Path) -> tuple[Backbone, Tokenizer]:
+    for folder in (path / "model", path):
+        config = folder / "config.json"
+        if config.is_file() and read_json(config).get("format") == FORMAT:
+            classifier = load_classifier(find_model(path))
+            return classifier.backbone, classifier.tokenizer
+    from basewise.backbones.checkpoints import load_official
+
+    return load_official(path)

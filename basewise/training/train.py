@@ -1,0 +1,131 @@
+"""A recipe and a dataset in, a finished run folder out."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from basewise.backbones.classifier import Classifier, save_classifier
+from basewise.datasets.folder import Dataset
+from basewise.errors import BasewiseError
+from basewise.files import atomic_path, read_json, write_json
+from basewise.provenance import provenance
+from basewise.recipes.schema import Recipe
+from basewise.training import finish, loop, runs
+from basewise.training.build import new_classifier
+from basewise.training.placement import Placement
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    run_folder: str | Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "cpu",
+    progress: Callable[[loop.Event], None] | None = None,
+) -> dict[str, Any]:
+    """Train, calibrate, choose the threshold, test and write the run folder; returns what results.json holds.
+
+    Deterministic given recipe, dataset and device. With `resume` a killed run goes on from its last checkpoint to the same weights, and a
+    finished one is left as it is. Split "train" gives the weights, "val" all choices, "test" nothing but numbers.
+    """
+    loop.check_metric(recipe)
+    examples = prepare_examples(recipe, dataset)
+    placement = Placement(device, recipe.train.precision)
+    folder = Path(run_folder)
+    if resume and runs.is_finished(folder):
+        runs.open_run(folder, recipe, resume=True, force=False)
+        found: dict[str, Any] = read_json(folder / "results.json")
+        return found
+    if placement.rank == 0:
+        runs.open_run(folder, recipe, resume=resume, force=force)
+    placement.wait()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        classifier = new_classifier(recipe, dataset.manifest.get("window"))
+    trainer = loop.start(recipe, classifier, examples, folder, placement)
+    loop.run(trainer, progress)
+    classifier.load_state_dict(runs.load_best(folder, trainer.progress.best_step))
+    return _finish(trainer, dataset, examples) if placement.rank == 0 else {}
+
+
+def _finish(trainer: loop.Trainer, dataset: Dataset, examples: pd.DataFrame) -> dict[str, Any]:
+    recipe, classifier, folder, done = trainer.recipe, trainer.classifier.eval(), trainer.folder, trainer.progress
+    verdicts, predictions = finish.settle(recipe, classifier, examples, recipe.train.eval_batch_size or 4 * recipe.train.batch_size)
+    results = {
+        "recipe": recipe.name,
+        "kind": recipe.kind,
+        "parameters": sum(p.numel() for p in classifier.parameters()),
+        "steps": done.step,
+        "stopped_early": done.stopped,
+        "best": {"step": done.best_step, "metric": recipe.train.metric, "value": done.best_value},
+        "threshold": classifier.config.threshold,
+        "calibration": classifier.config.calibration.model_dump(),
+        "splits": verdicts,
+        "expected": finish.compare(recipe, verdicts),
+    }
+    return write_run(folder, recipe, classifier, results, predictions, dataset, seconds=done.seconds)
+
+
+def write_run(
+    folder: Path,
+    recipe: Recipe,
+    classifier: Classifier,
+    results: dict[str, Any],
+    predictions: pd.DataFrame,
+    dataset: Dataset,
+    **facts: Any,
+) -> dict[str, Any]:
+    """Write model/, predictions.parquet, results.json, README.md and, last, run.json; then checkpoints go. Returns `results`."""
+    about = {"seed": recipe.train.seed, "recipe_sha256": recipe_hash(recipe), "dataset": str(dataset.manifest.get("task", ""))}
+    classifier.config = classifier.config.model_copy(update={"provenance": {"recipe": recipe.name, **about}})
+    card = finish.model_card(recipe, classifier, results, dataset.manifest)
+    save_classifier(classifier.cpu(), folder / "model", card)
+    finish.write_predictions(predictions, folder / "predictions.parquet")
+    write_json(folder / "results.json", results)
+    with atomic_path(folder / "README.md") as path:
+        path.write_text(card, encoding="utf-8")
+    write_json(folder / "run.json", provenance(kind="train", model_sha256=classifier.sha256, data=str(dataset.path), **about, **facts))
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return results
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Return the sha256 of the resolved recipe."""
+    return hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def prepare_examples(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
+    """Return the dataset's examples, checked against the recipe and cut to its window (around the center base) where it names one."""
+    kind = dataset.manifest.get("kind", recipe.kind)
+    if kind != recipe.kind:
+        raise BasewiseError(f'the dataset is of kind "{kind}", but the recipe\'s head is of kind "{recipe.kind}"; set head.kind')
+    wanted = recipe.data.model_dump(mode="json", exclude_none=True, exclude={"path", "test_chroms", "val_chroms", "seed"})
+    found = dataset.manifest
+    different = [f"{k} is {found[k]!r} instead of {v!r}" for k, v in wanted.items() if found.get(k) is not None and found[k] != v]
+    if different:
+        raise BasewiseError(
+            f"the dataset is not the one recipe {recipe.name} asks for: {'; '.join(different)}; build that one, or --set data.KEY=VALUE"
+        )
+    examples = dataset.examples
+    if recipe.kind == "sequence":
+        examples = examples[examples["label"] >= 0]  # -1: not known
+    window = recipe.head.window
+    if window is None:
+        return examples
+    if recipe.kind == "base":
+        raise BasewiseError("head.window cuts sequences, which is for kind sequence; build a base-level dataset of that window instead")
+    starts = (examples["sequence"].str.len() // 2 - window // 2).to_numpy()
+    if (starts < 0).any():
+        raise BasewiseError(
+            f"head.window is {window}, but the dataset's shortest sequence has {examples['sequence'].str.len().min()} bases"
+        )
+    cut = [s[a : a + window] for s, a in zip(examples["sequence"], starts, strict=True)]
+    return examples.assign(sequence=pd.Series(cut, index=examples.index, dtype=object))
