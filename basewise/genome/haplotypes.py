@@ -62,7 +62,9 @@ class Haplotype:
         self.reference_length = reference_length
         self.edits = edits = Edits.none() if edits is None else edits
         if len(edits) and int(edits.ends[-1]) > reference_length:
-            raise BasewiseError(f"an edit ends at {int(edits.ends[-1])}, beyond the contig's {reference_length} bases; is it another genome?")
+            raise BasewiseError(
+                f"an edit ends at {int(edits.ends[-1])}, beyond the contig's {reference_length} bases; is it another genome?"
+            )
         sizes = np.diff(edits.offsets)
         gained = np.cumsum(sizes - (edits.ends - edits.starts))  # bases longer than the reference after each edit
         before = np.append(0, gained[:-1]) if len(edits) else np.empty(0, np.int64)

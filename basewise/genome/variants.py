@@ -24,7 +24,19 @@ Which = Literal["1pIu", "2pIu", "A"]
 PHASED: tuple[Which, ...] = ("1pIu", "2pIu")
 REFERENCE_BLOCKS = ("<*>", "<NON_REF>")
 
-_IUPAC = {"A": 1, "C": 2, "G": 4, "T": 8, "U": 8} | {"R": 5, "Y": 10, "S": 6, "W": 9, "K": 12, "M": 3, "B": 14, "D": 13, "H": 11, "V": 7, "N": 15}
+_IUPAC = {"A": 1, "C": 2, "G": 4, "T": 8, "U": 8} | {
+    "R": 5,
+    "Y": 10,
+    "S": 6,
+    "W": 9,
+    "K": 12,
+    "M": 3,
+    "B": 14,
+    "D": 13,
+    "H": 11,
+    "V": 7,
+    "N": 15,
+}
 _CODE = {bits: letter for letter, bits in _IUPAC.items() if letter != "U"}
 
 Alleles = tuple[int | None, ...]  # of one genotype; None is missing
@@ -324,7 +336,11 @@ def _check_reference(record: Record, bases: Bases, path: Path) -> None:
 def _spelled(record: Record, allele: str, path: Path, skip: bool) -> bool:
     """Tell whether an allele can be written as bases (or is a form with a rule); refuse or, with `skip`, leave out what cannot."""
     upper = allele.upper()
-    if upper == "<DEL>" or upper in REFERENCE_BLOCKS or (allele[0] != "<" and "[" not in allele and "]" not in allele and ":" not in allele):
+    if (
+        upper == "<DEL>"
+        or upper in REFERENCE_BLOCKS
+        or (allele[0] != "<" and "[" not in allele and "]" not in allele and ":" not in allele)
+    ):
         return True
     if skip:
         return False
