@@ -13,7 +13,7 @@ from basewise.genome.alphabet import Bases, as_bases, codes
 
 logger = logging.getLogger(__name__)
 
-STRENGTHS = (0.003, 0.03, 0.3)  # inverse L2 penalties (sklearn's C) tried on the validation split
+STRENGTHS = (1e-5, 1e-4, 3e-4, 1e-3, 1e-2, 1e-1)  # inverse L2 penalties (sklearn's C) tried on the validation split
 
 
 class KmerModel(NamedTuple):

@@ -11,6 +11,7 @@ import torch
 from basewise.backbones.classifier import Classifier
 from basewise.errors import BasewiseError
 from basewise.genome.alphabet import Bases, as_bases
+from basewise.inference.asking import answering, check_device
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,21 +28,12 @@ def score_logits(
     """
     bases = [center(as_bases(s), classifier) for s in sequences]
     answer: list[Any] = [None] * len(bases)
-    home = next(classifier.parameters()).device
-    modes = [module for module in classifier.modules() if module.training]
-    classifier.eval()
-    if device is not None:
-        classifier.to(device)
-    try:
-        with torch.no_grad():
-            for rows in batches_by_length([len(b) for b in bases], batch_size):
-                logits = classifier(classifier.tokenize([bases[r] for r in rows])).float().cpu().numpy()
-                for row, values in zip(rows, logits, strict=True):
-                    answer[row] = values[: len(bases[row])].copy() if logits.ndim == 3 else values
-    finally:
-        for module in modes:
-            module.training = True
-        classifier.to(home)
+    where = check_device(str(device)) if device is not None else classifier.device
+    with answering(classifier, where):
+        for rows in batches_by_length([len(b) for b in bases], batch_size):
+            logits = classifier(classifier.tokenize([bases[r] for r in rows])).float().cpu().numpy()
+            for row, values in zip(rows, logits, strict=True):
+                answer[row] = values[: len(bases[row])].copy() if logits.ndim == 3 else values
     return answer
 
 

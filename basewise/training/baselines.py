@@ -27,14 +27,19 @@ def baseline_recipe(name: str, dataset: Dataset, settings: list[str]) -> Recipe:
     """Return the shipped recipe of a baseline with `settings` applied, fitted to the dataset's task and kind.
 
     "random-init" is a recipe with random weights whatever `backbone.init` says: the control for what pretraining gave.
-    Where the dataset asks about the center base of its windows (task polya), convolution networks read the center.
+    Where the dataset asks about the center base of its windows (task polya), the convolution network reads the center and k-mers are
+    counted in stretches of about 10 bases.
     """
     if name not in BASELINES:
         raise BasewiseError(f"no baseline {name!r}, there are: {', '.join(BASELINES)}.{did_you_mean(name, BASELINES)}")
     task, kind = str(dataset.manifest.get("task") or "custom"), dataset.manifest.get("kind", "sequence")
     first = [f'task="{task}"', f'head.kind="{kind}"']
-    if name == "cnn" and task == "polya" and kind == "sequence":
-        first.append('head.pool="center"')
+    window = dataset.manifest.get("window")
+    if task == "polya" and kind == "sequence":
+        if name == "cnn":
+            first.append('head.pool="center"')
+        if name == "kmer-lr" and window:
+            first += ["backbone.config.ks=[1, 2, 3, 4, 5]", f"backbone.config.bins={max(1, window // 10)}"]
     recipe = apply_overrides(load_recipe(BASELINES[name]), first + settings)
     return apply_overrides(recipe, ['backbone.init="random"']) if name == "random-init" else recipe
 

@@ -82,7 +82,7 @@ class Trainer:
     optimizer: torch.optim.AdamW
     average: MovingAverage | None
     progress: runs.Progress
-    log: runs.Log
+    log: runs.Log | None  # in the first process
     groups: Groups | None = None
 
     @property
@@ -129,7 +129,7 @@ def start(
     validation = examples[examples["split"] == "val"]
     if validation.empty:
         logger.warning('the dataset has no example in split "val": the last weights are kept, uncalibrated')
-    log = runs.Log(folder / "log.jsonl", progress.step)
+    log = runs.Log(folder / "log.jsonl", progress.step) if placement.rank == 0 else None
     return Trainer(recipe, folder, classifier, placement, corpus, validation, plan, optimizer, average, progress, log, groups)
 
 
@@ -169,7 +169,7 @@ def run(trainer: Trainer, report: Callable[[Event], None] | None = None) -> None
                 losses.clear()
                 now.seconds = time.perf_counter() - clock
                 _check_loss(loss, now.step)
-                if trainer.placement.rank == 0:
+                if trainer.log is not None:
                     trainer.log.write(
                         step=now.step, epoch=now.step / plan.steps_per_epoch, loss=loss, lr=t.lr * factor, seconds=now.seconds
                     )
@@ -243,7 +243,7 @@ def _validation_round(trainer: Trainer, plateau: Plateau) -> Metrics | None:
             if place.rank == 0:
                 runs.save_best(trainer.folder, now.step, trainer.classifier.state_dict())
     now.plateau = asdict(plateau)
-    if place.rank == 0:
+    if trainer.log is not None:
         if scores is not None:
             trainer.log.write(step=now.step, epoch=now.step / trainer.plan.steps_per_epoch, best_step=now.best_step, validation=scores)
         _save(trainer)

@@ -53,7 +53,8 @@ class Placement:
         if self.processes == 1:
             return module
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(module, device_ids=ids, find_unused_parameters=True)  # an LM head stays unused
+        unused = any("lm_head" in name for name, _ in module.named_parameters())  # a classifier never asks the LM head
+        return nn.parallel.DistributedDataParallel(module, device_ids=ids, find_unused_parameters=unused)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which the model is called."""

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from basewise.backbones.classifier import Classifier, save_classifier
+from basewise.datasets.cohort import Cohort
 from basewise.datasets.folder import Dataset
 from basewise.errors import BasewiseError
 from basewise.files import atomic_path, read_json, write_json
@@ -35,6 +36,7 @@ def train(
 
     Deterministic given recipe, dataset and device. With `resume` a killed run goes on from its last checkpoint to the same weights, and a
     finished one is left as it is. Split "train" gives the weights, "val" all choices, "test" nothing but numbers.
+    Under `accelerate launch` all processes share each batch; the first writes the files and returns results, the others return {}.
     """
     loop.check_metric(recipe)
     examples = prepare_examples(recipe, dataset)
@@ -52,12 +54,12 @@ def train(
         classifier = new_classifier(recipe, dataset.manifest.get("window"))
     trainer = loop.start(recipe, classifier, examples, folder, placement)
     loop.run(trainer, progress)
-    classifier.load_state_dict(runs.load_best(folder, trainer.progress.best_step))
     return _finish(trainer, dataset, examples) if placement.rank == 0 else {}
 
 
 def _finish(trainer: loop.Trainer, dataset: Dataset, examples: pd.DataFrame) -> dict[str, Any]:
     recipe, classifier, folder, done = trainer.recipe, trainer.classifier.eval(), trainer.folder, trainer.progress
+    classifier.load_state_dict(runs.load_best(folder, done.best_step))
     verdicts, predictions = finish.settle(recipe, classifier, examples, recipe.train.eval_batch_size or 4 * recipe.train.batch_size)
     results = {
         "recipe": recipe.name,
@@ -80,7 +82,7 @@ def write_run(
     classifier: Classifier,
     results: dict[str, Any],
     predictions: pd.DataFrame,
-    dataset: Dataset,
+    dataset: Dataset | Cohort,
     **facts: Any,
 ) -> dict[str, Any]:
     """Write model/, predictions.parquet, results.json, README.md and, last, run.json; then checkpoints go. Returns `results`."""

@@ -238,3 +238,31 @@ def test_negatives_per_positive_and_unknown_labels(dataset, tmp_path):
     assert result["steps"] == -(-(positives + round(positives / 2)) // 16)
     predicted = pd.read_parquet(Path(tmp_path / "r" / "predictions.parquet"))
     assert (predicted["label"] >= 0).all()
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(dataset, tmp_path):
+    backbone = {"name": "hyenadna", "config": {**HYENA["config"], "embed_dropout": 0.0}}
+    r = recipe(backbone, epochs=None, steps=12, batch_size=15)  # an odd batch: the processes get unequal shares
+    train(r, dataset, tmp_path / "one")
+    script = tmp_path / "two.py"
+    script.write_text(
+        "from basewise.datasets.folder import open_dataset\n"
+        "from basewise.recipes.schema import load_recipe\n"
+        "from basewise.training.train import train\n"
+        f"train(load_recipe({str(tmp_path / 'r.toml')!r}), open_dataset({str(dataset.path)!r}), {str(tmp_path / 'two')!r})\n"
+    )
+    (tmp_path / "r.toml").write_text(recipe_to_toml(r))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5)
+    losses = [[row["loss"] for row in log_rows(tmp_path / name) if "loss" in row] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def log_rows(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
