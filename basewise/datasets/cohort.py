@@ -125,7 +125,7 @@ class Cohort:
         """Return the rows of a split ("all": every one), by default those with a label; BasewiseError when there is none."""
         chosen = np.ones(len(self.samples), bool) if split == "all" else (self.samples["split"] == split).to_numpy()
         if labelled:
-            chosen &= self.samples["label"].to_numpy(np.int64) != UNKNOWN
+            chosen = chosen & (self.samples["label"].to_numpy(np.int64) != UNKNOWN)
         if not chosen.any():
             have = ", ".join(repr(name) for name in dict.fromkeys(self.samples["split"]))
             raise BasewiseError(f"cohort {self.path} has no {'labelled ' if labelled else ''}individual in split {split!r}; splits: {have}")
