@@ -23,7 +23,14 @@ def satellite(length: int, seed: int, unit: int = 60, divergence: float = 0.15) 
 
 
 def planted_cohort(
-    folder: str | Path, *, share: float = 0.01, autosome: int = 400_000, people: int = 24, variants: int = 200, seed: int = 0, shuffle: bool = False
+    folder: str | Path,
+    *,
+    share: float = 0.01,
+    autosome: int = 400_000,
+    people: int = 32,
+    variants: int = 200,
+    seed: int = 0,
+    shuffle: bool = False,
 ) -> Cohort:
     """Write genome, phased VCF, samples table and cohort into `folder` (its COHORT) and return the cohort.
 
@@ -43,7 +50,8 @@ def planted_cohort(
     table = pd.DataFrame({"sample": [f"S{i:02d}" for i in range(people)], "sex": ["male", "female"] * (people // 2)})
     table["split"] = np.resize(np.repeat(["train", "train", "val", "test"], 2), people)
     if shuffle:
-        table["coat"] = np.resize(["black", "black", "white", "white", "white", "white", "black", "black"], people)
+        pattern = "bwwbbwwb" + "bwwbwbbw"  # over 16 people: balanced within each sex of each split
+        table["coat"] = np.resize([{"b": "black", "w": "white"}[letter] for letter in pattern], people)
     table.to_csv(folder / "samples.tsv", sep="\t", index=False)
     _write_vcf(folder / "variants.vcf", contigs, table, variants, rng)
     with open_genome(folder / "genome.fa") as genome:
@@ -65,7 +73,8 @@ def _write_vcf(path: Path, contigs: dict[str, bytes], table: pd.DataFrame, varia
             alt = str(rng.choice([b for b in "ACGT" if b != ref]))
             frequency = rng.random()
             calls = [
-                "|".join(str(int(rng.random() < frequency)) for _ in range(1 if name == "chrX" and sex == "male" else 2)) for sex in table["sex"]
+                "|".join(str(int(rng.random() < frequency)) for _ in range(1 if name == "chrX" and sex == "male" else 2))
+                for sex in table["sex"]
             ]
             lines.append("\t".join([name, str(at + 1), ".", ref, alt, ".", "PASS", ".", "GT", *calls]))
     path.write_text("\n".join(lines) + "\n")
