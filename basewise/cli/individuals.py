@@ -178,7 +178,8 @@ def _write(output: Path, table: Any, plans: Any, about: dict[str, Any], trait: s
         (output / "fasta").mkdir(exist_ok=True)
         for row in range(len(cohort.samples)):
             write_fasta(cohort.genome(row), output / "fasta" / f"{cohort.samples['sample'].iloc[row]}.fa")
-    for split, part in cohort.samples.groupby("split"):
+    for split in sorted(set(cohort.samples["split"])):
+        part = cohort.samples[cohort.samples["split"] == split]
         shown = ", ".join(f"{(part['label'] == i).sum()} {name}" for i, name in enumerate(cohort.labels))
         typer.echo(f"{split or 'no split':<8} {len(part):>4} individuals: {shown}")
     for reason, number in table.dropped.items():

@@ -63,7 +63,7 @@ def predict(
 
     if output.exists() and not force:
         raise BasewiseError(f"{output} exists; choose another -o or add --force to replace it")
-    classifier, recipe, opened, settings = _open(run, cohort, drop_contigs)
+    classifier, _, opened, settings = _open(run, cohort, drop_contigs)
     rows = opened.members(split, labelled=False)
     binary = len(opened.labels) == 2
     val = opened.members("val") if binary and threshold is None else np.empty(0, np.int64)
@@ -181,7 +181,7 @@ def evidence(
     """
     from basewise.files import atomic_path, prepare_output_folder, write_json
     from basewise.genome.tables import write_parquet
-    from basewise.inference.trait import evidence as weigh
+    from basewise.inference.evidence import evidence as weigh
     from basewise.provenance import provenance
     from basewise.report.trait import evidence_figure
 

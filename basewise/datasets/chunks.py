@@ -36,8 +36,8 @@ class ChunkSettings:
     count, length
         N chunks a group, L bases a chunk.
     max_n
-        Chunks with a larger share of N (anything but A, C, G, T) are drawn again, so that chunks are uniform over the rest; 1.0 takes all, as
-        published. Below 1 a contig that is mostly N, like an assembled Y, gives no chunks that tell it apart by their N alone.
+        Chunks with a larger share of N (anything but A, C, G, T) are drawn again, so that chunks are uniform over the rest; 1.0 takes all,
+        as published. Below 1 a contig that is mostly N, like an assembled Y, gives no chunks that tell it apart by their N alone.
     short
         Contigs or reads shorter than L: "pad" takes them whole with N up to L, "keep" takes them whole, "drop" leaves them out.
     force

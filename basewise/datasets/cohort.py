@@ -171,7 +171,7 @@ class Cohort:
         return contigs[contig]
 
     def _fetcher(self, path: str, contig: str) -> Callable[[int, int], Bases]:
-        """Return a reader of a reference contig: a plain FASTA through its memory map, a packed one unpacked in memory, contig by contig."""
+        """Return a reader of a reference contig: a plain FASTA by its memory map, a packed one unpacked in memory, contig by contig."""
         genome = self._opened(path)
         if not is_bgzip(genome.path):
             return lambda start, end: genome.fetch(contig, start, end)
@@ -218,8 +218,8 @@ def _write_individual(folder: Path, name: str, sample: str, plan: IndividualPlan
     entry: dict[str, Any] = {"sample": sample, "genome": None, "file": None, "copies": []}
     if plan.reads is not None:
         entry["file"] = name
-        for part, values in zip(("bases", "offsets"), plan.reads, strict=True):
-            np.save(folder / "reads" / f"{name}.{part}.npy", values)
+        np.save(folder / "reads" / f"{name}.bases.npy", plan.reads[0])
+        np.save(folder / "reads" / f"{name}.offsets.npy", plan.reads[1])
         return entry
     entry["genome"] = str(plan.genome)
     arrays: dict[str, Any] = {}
@@ -248,7 +248,7 @@ def join_cohorts(cohorts: Sequence[Cohort], folder: str | Path, *, force: bool =
             f"sample {samples['sample'][twice].iloc[0]!r} comes twice among the cohorts; an individual belongs to one split"
         )
     folder = prepare_output_folder(folder, force=force)
-    entries = []
+    entries: list[dict[str, Any]] = []
     for cohort in cohorts:
         for entry in cohort.manifest["individuals"]:
             new = f"{len(entries):05d}"

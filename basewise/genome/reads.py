@@ -38,7 +38,7 @@ def read_fastq(path: str | Path) -> Iterator[bytes]:
         raise BasewiseError(f"cannot read {path}: {error}") from error
 
 
-def _records(stream: IO[bytes], path: Path) -> Iterator[bytes]:
+def _records(stream: gzip.GzipFile | IO[bytes], path: Path) -> Iterator[bytes]:
     number = 0
     while header := stream.readline():
         if not header.strip():
@@ -50,7 +50,8 @@ def _records(stream: IO[bytes], path: Path) -> Iterator[bytes]:
             raise BasewiseError(f"{path}, read {number}: expected four lines @name, bases, +, qualities; is it a FASTQ of unwrapped lines?")
         if len(quality.rstrip(b"\r\n")) != len(sequence):
             raise BasewiseError(
-                f"{path}, read {number}: {len(sequence)} bases but {len(quality.rstrip())} qualities; the record is truncated, fetch the file again"
+                f"{path}, read {number}: {len(sequence)} bases but {len(quality.rstrip())} qualities; "
+                "the record is truncated, fetch the file again"
             )
         if sequence:
             yield sequence

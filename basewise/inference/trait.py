@@ -1,9 +1,9 @@
 """Traits of individuals from groups of chunks: votes of groups, thresholds, curves over depth, and which chunks decided.
 
-Two ways to get the votes of K groups. Fresh: K groups are drawn (`fresh_votes`), exact at any K. Banked: a pool of P chunks an individual is
-embedded once, G groups are put together from it, and repeats at K draw K of the G votes (`pool_outputs`, `group_bank`). The second is
-statistically the first as long as K * N <= P and K <= G; beyond, every repeat sees the same P chunks, so the spread between repeats
-comes out too small and the mean carries the luck of the pool. `curve` says so in column `banked`.
+Two ways to get the votes of K groups. Fresh: K groups are drawn (`fresh_predictions`), exact at any K. Banked: a pool of P chunks an
+individual is embedded once, G groups are put together from it, and repeats at K draw K of the G votes (`pool_outputs`, `group_bank`).
+The second is statistically the first as long as K * N <= P and K <= G; beyond, every repeat sees the same P chunks, so the spread between
+repeats comes out too small and the mean carries the luck of the pool. `curve` says so in column `banked`.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from torch import Tensor
 
 from basewise.backbones.classifier import Classifier
 from basewise.backbones.heads import pool_hidden
@@ -60,7 +59,8 @@ def chunk_settings(recipe: Recipe, cohort: Cohort | None = None, *, drop: Sequen
 
 def chunk_vectors(classifier: Classifier, sequences: Sequence[Bases], device: torch.device | None = None) -> Floats:
     """Return the pooled hidden state of each sequence, float32 (B, D); the classifier's mode and device are left as they were."""
-    out = np.empty((len(sequences), classifier.head.queries.shape[1]), np.float32)  # type: ignore[union-attr,index]
+    head: Any = classifier.head
+    out = np.empty((len(sequences), head.queries.shape[1]), np.float32)
     with answering(classifier, device or classifier.device):
         table = base_tokens(classifier)
         order = np.argsort([-len(s) for s in sequences], kind="stable")
@@ -190,25 +190,20 @@ def informative(cohort: Cohort) -> dict[int, tuple[str, ...]]:
 def ceiling(shares: Doubles, labels: npt.NDArray[np.int64], chunks: int) -> float:
     """Return the best accuracy that telling the informative contigs apart can give with `chunks` chunks an individual.
 
-    `shares` (S,) is the chance that a chunk comes from a contig only the individual's class has. Who has none is told by its absence; who
-    has is found with chance ``1 - (1 - share) ** chunks`` and else mistaken. Never below the share of the larger class, which a guess gives.
+    `shares` (S,) is the chance that a chunk comes from a contig only the individual's class has. Who has such a contig is found with chance
+    ``1 - (1 - share) ** chunks`` and else mistaken; a class without one is told by absence, several such classes by a guess among them.
+    Never below the share of the largest class, which a guess gives.
     """
-    found = np.where(shares > 0, -np.expm1(chunks * np.log1p(-np.minimum(shares, 1 - 1e-12))), 0.0)
     classes, counts = np.unique(labels, return_counts=True)
-    has = {int(c): bool((shares[labels == c] > 0).any()) for c in classes}
-    blind = [c for c, any_share in has.items() if not any_share]
-    if len(blind) > 1 or not any(has.values()):
-        return (
-            float(counts.max() / counts.sum())
-            if not any(has.values())
-            else float(np.where(shares > 0, found, 1 / max(len(blind), 1)).mean())
-        )
-    right = np.where([has[int(label)] for label in labels], found, 1.0)
+    unmarked = sum(not (shares[labels == c] > 0).any() for c in classes)
+    found = -np.expm1(chunks * np.log1p(-np.minimum(shares, 1 - 1e-12)))
+    marked = np.isin(labels, [c for c in classes if (shares[labels == c] > 0).any()])
+    right = np.where(marked, found, 1 / max(unmarked, 1))
     return float(max(right.mean(), counts.max() / counts.sum()))
 
 
 def expected_shares(genome: IndividualGenome, settings: ChunkSettings, pool: Pool, contigs: Sequence[str]) -> Doubles:
-    """Return the chance of a chunk to come from each contig: exact from the lengths, or the pool's shares where chunks are redrawn for N."""
+    """Return the chance of a chunk to come from each contig: exact by lengths, or the pool's shares where chunks are redrawn for N."""
     if settings.max_n < 1 or not genome.mapped:
         return pool.shares(contigs)
     usable = np.array([name not in settings.drop for name in genome.contigs]) & (
@@ -223,8 +218,8 @@ def depth_calls(
 ) -> npt.NDArray[np.int64]:
     """Return what read depth alone would say of each individual (S,), from `chunks` mapped chunks of each.
 
-    Counts a contig are drawn at the individuals' `shares` (S, contigs); the class is that whose mean shares over individuals `fit` (indices)
-    make the counts most likely: the best a mapper could do that knows the reference, for classes that differ in what they have of contigs.
+    Counts by contig are drawn at the individuals' `shares` (S, contigs); the class is that whose mean shares over individuals `fit`
+    (indices) make the counts most likely: the best a mapper could do that knows the reference, for classes that differ in what they have.
     """
     classes = np.unique(labels[fit])
     profiles = np.stack([shares[fit][labels[fit] == c].mean(0) for c in classes]) + PSEUDO_SHARE
@@ -243,7 +238,7 @@ class CurveInputs(NamedTuple):
     own: Doubles  # (S,) chance of a chunk from a contig only its class has
     shares: Doubles | None  # (S, contigs), None where chunks have no known origin
     pool: int  # chunks an individual
-    count: int  # N
+    chunks: int  # N
 
 
 def curve_inputs(
@@ -306,7 +301,7 @@ def curve(inputs: CurveInputs, depths: Sequence[int], repeats: int, seed: int, r
         if inputs.shares is not None:
             fit = np.flatnonzero(val)
             depth = np.stack(
-                [depth_calls(inputs.shares, fit, inputs.labels, K * inputs.count, rng) == inputs.labels for _ in range(repeats)]
+                [depth_calls(inputs.shares, fit, inputs.labels, K * inputs.chunks, rng) == inputs.labels for _ in range(repeats)]
             )
         for name in ("all", *sorted(set(inputs.species[test]))):
             rows = test & ((inputs.species == name) | (name == "all"))
@@ -314,111 +309,13 @@ def curve(inputs: CurveInputs, depths: Sequence[int], repeats: int, seed: int, r
             line: dict[str, Any] = {"species": name, "K": K, "mean": accuracy.mean(), "sd": accuracy.std(), "threshold": None}
             if thresholds[0] is not None:
                 line["threshold"] = float(np.mean([t for t in thresholds if t is not None]))
-            line["oracle"] = ceiling(inputs.own[rows], inputs.labels[rows], K * inputs.count) if depth is not None else None
+            line["oracle"] = ceiling(inputs.own[rows], inputs.labels[rows], K * inputs.chunks) if depth is not None else None
             line["baseline"] = None if depth is None else depth[:, rows].mean(1).mean()
             line["baseline_sd"] = None if depth is None else depth[:, rows].mean(1).std()
             line["individuals"] = int(rows.sum())
-            line["banked"] = "beyond the pool" if K * inputs.count > inputs.pool or K > bank else "within the pool"
+            line["banked"] = "beyond the pool" if K * inputs.chunks > inputs.pool or bank < K else "within the pool"
             lines.append(line)
     return pd.DataFrame(lines)
-
-
-class Evidence(NamedTuple):
-    """Which chunks decided: one row a chunk, and one a contig."""
-
-    chunks: pd.DataFrame
-    contigs: pd.DataFrame
-
-
-def evidence(
-    classifier: Classifier,
-    cohort: Cohort,
-    settings: ChunkSettings,
-    rows: npt.NDArray[np.int64],
-    *,
-    pool: int,
-    groups: int,
-    seed: int,
-    device: str = "cpu",
-    advance: Advance | None = None,
-) -> Evidence:
-    """Return how much each chunk of individuals `rows` weighed in groups made of a pool of chunks.
-
-    chunks
-        sample label contig copy start end reference_start attention effect groups: `attention` is the mean weight over queries and groups
-        relative to an even one (1 = no more than its share), `effect` the mean over groups of gradient times the chunk's embedding less the
-        individual's mean one: positive pushed the logit towards labels[1] (of several labels, towards its own).
-        Positions are those of the copy, 0-based; `reference_start` of its first base, -1 for reads.
-    contigs
-        contig label chunks share attention effect weight enrichment: `weight` is the contig's share of all absolute effects of the label's
-        individuals, `enrichment` that over its share of chunks: 1 where chunks of the contig matter as much as any.
-    """
-    where = check_device(device)
-    tables = []
-    for row in rows.tolist():
-        genome = cohort.genome(row)
-        made = pool_outputs(classifier, genome, settings, pool, seed, device=where, advance=advance)
-        rng = np.random.default_rng([seed, row])
-        chosen = rng.integers(len(made.vectors), size=(groups, settings.count))
-        label = int(cohort.samples["label"].iloc[row])
-        attention, effect, seen = _weigh(classifier, made.vectors, chosen, max(label, 0))
-        table = pd.DataFrame({"sample": genome.sample, "label": label, "contig": made.contig, "copy": made.copy, "start": made.start})
-        table["end"] = made.start + made.length
-        table["reference_start"] = genome.reference_positions(made.copy, made.start)
-        table["copy"] = [genome.copies[c].number for c in made.copy] if genome.mapped else 0
-        if genome.mapped:
-            offset = np.array([copy.start for copy in genome.copies])[made.copy]
-            table["start"], table["end"] = table["start"] + offset, table["end"] + offset
-        table["attention"], table["effect"], table["groups"] = attention, effect, seen
-        tables.append(table[seen > 0])
-    chunks = pd.concat(tables, ignore_index=True)
-    return Evidence(chunks, by_contig(chunks))
-
-
-def by_contig(chunks: pd.DataFrame) -> pd.DataFrame:
-    """Return the `contigs` table of `evidence` from its chunks, most enriched first within a label."""
-    table = chunks.assign(size=chunks["effect"].abs())
-    parts = table.groupby(["label", "contig"], sort=True)
-    out = parts.agg(
-        chunks=("size", "size"), attention=("attention", "mean"), effect=("effect", "mean"), weight=("size", "sum")
-    ).reset_index()
-    totals = out.groupby("label")[["chunks", "weight"]].transform("sum")
-    out["share"] = out["chunks"] / totals["chunks"]
-    out["weight"] = out["weight"] / totals["weight"].where(totals["weight"] > 0, 1.0)
-    out["enrichment"] = out["weight"] / out["share"]
-    columns = ["contig", "label", "chunks", "share", "attention", "effect", "weight", "enrichment"]
-    return out[columns].sort_values(["label", "enrichment"], ascending=[True, False], ignore_index=True)
-
-
-def _weigh(
-    classifier: Classifier, vectors: Floats, chosen: npt.NDArray[np.int64], label: int
-) -> tuple[Doubles, Doubles, npt.NDArray[np.int64]]:
-    """Return mean attention, mean effect and number of groups of each chunk (P,) over groups `chosen` (G, N)."""
-    head: Any = classifier.head
-    training = head.training
-    head.eval()
-    table = torch.from_numpy(vectors).to(classifier.device)
-    center = table.mean(0)
-    attention, effect = torch.zeros(len(table), dtype=torch.float64), torch.zeros(len(table), dtype=torch.float64)
-    step = max(1, VECTORS_A_BATCH // chosen.shape[1])
-    for low in range(0, len(chosen), step):
-        index = torch.from_numpy(chosen[low : low + step])
-        chunks: Tensor = table[index.to(table.device)].detach().requires_grad_(True)
-        logits = head(chunks)
-        if logits.shape[-1] == 1:
-            target = logits[:, 0]
-        elif len(classifier.config.labels) == 2:
-            target = logits[:, 1] - logits[:, 0]
-        else:
-            target = logits[:, label]
-        (gradient,) = torch.autograd.grad(target.sum(), chunks)
-        weights = torch.softmax(head.queries @ head.key(chunks).transpose(1, 2) / head.queries.shape[1] ** 0.5, -1)  # (B, queries, N)
-        attention.index_add_(0, index.ravel(), (weights.mean(1) * chosen.shape[1]).detach().double().cpu().ravel())
-        effect.index_add_(0, index.ravel(), (gradient * (chunks - center)).sum(-1).detach().double().cpu().ravel())
-    head.train(training)
-    seen = np.bincount(chosen.ravel(), minlength=len(vectors))
-    times = np.maximum(seen, 1)
-    return attention.numpy() / times, effect.numpy() / times, seen
 
 
 def ablated(settings: ChunkSettings, cohort: Cohort, contigs: Sequence[str]) -> ChunkSettings:

@@ -10,10 +10,10 @@ import pandas as pd
 from basewise.files import atomic_path
 
 EXPLANATION = """
-<p>Each individual is called from K groups of chunks: the share of groups that vote for the second label is held against a threshold from
-the validation individuals. <b>oracle</b>: the best that telling the informative contigs apart can give at that depth (the chance that K
-groups hold at least one such chunk). <b>read depth</b>: the class whose mean share of chunks a contig makes the observed counts most likely,
-what a mapper that knows the reference would say. It may pass the oracle, since it also weighs contigs both classes have.</p>
+<p>Each individual is called from K groups of chunks: the share of groups that vote for the second label is held against a threshold
+from the validation individuals. <b>oracle</b>: the best that telling the informative contigs apart can give at that depth (the chance
+that K groups hold at least one such chunk). <b>read depth</b>: the class whose mean shares of chunks by contig make the observed counts
+most likely, what a mapper that knows the reference would say. It may pass the oracle, since it also weighs contigs both classes have.</p>
 <p>Rows "beyond the pool": K groups need more chunks than each individual's pool holds, or than groups were made of it. Repeats then share
 their chunks: the spread is too small, and the mean carries the luck of the pool. Raise --pool and --groups.</p>
 """
@@ -64,7 +64,8 @@ def curve_page(table: pd.DataFrame, figure: Path, path: Path, about: dict[str, A
     shown = table.to_html(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-", border=0)
     facts = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>" for k, v in about.items() if k != "libraries")
     picture = figure.read_text(encoding="utf-8").partition("<svg")
-    style = "body{font:15px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}td,th{padding:.2em .7em;text-align:right}dt{font-weight:bold}"
+    style = "body{font:15px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+    style += "td,th{padding:.2em .7em;text-align:right}dt{font-weight:bold}"
     page = (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Accuracy against depth</title><style>{style}</style></head>"
         f"<body><h1>Accuracy against depth</h1><svg{picture[2]}{EXPLANATION}{shown}<h2>Origin</h2><dl>{facts}</dl></body></html>"

@@ -19,7 +19,7 @@ from basewise.genome.contigs import check_contigs, plain_name
 from basewise.genome.fasta import Genome, open_genome
 from basewise.genome.haplotypes import Edits
 from basewise.genome.reads import keep_reads
-from basewise.genome.variants import PHASED, Alleles, Which, haplotype_edits, samples_of
+from basewise.genome.variants import PHASED, Alleles, Which, haplotype_edits
 
 SEXES = {"male": "male", "m": "male", "1": "male", "female": "female", "f": "female", "2": "female"}  # 1 and 2: PLINK's
 NOT_KNOWN = ("", "unknown", "na", "nan", ".", "none", "0", "-9")
@@ -53,7 +53,7 @@ class SampleTable:
 
 
 def find_ploidy(genome: Genome, x: str | None, y: str | None, haploid: Sequence[str], par: Sequence[str]) -> Ploidy:
-    """Return the ploidy of a genome: contigs called X, Y, MT in any style unless given; `par` as CONTIG:START-END (1-based) or hg19, hg38."""
+    """Return a genome's ploidy: contigs called X, Y, MT in any style unless given; `par` as CONTIG:START-END (1-based), hg19 or hg38."""
     named = {plain_name(contig): contig for contig in reversed(list(genome.contigs))}
     given = [name for name in (x, y, *haploid) if name]
     check_contigs(given, genome, "--x, --y or --haploid")
@@ -105,7 +105,7 @@ def read_samples(
     needs_sex
         Refuse samples without a known sex.
     skip_unknown
-        Leave out, and count, samples of unknown sex (where it is needed), of unknown trait, and those not in `known`; else they are refused.
+        Leave out, and count, samples of unknown sex (where it is needed) or trait, and those not in `known`; else they are refused.
     known
         Samples there are genotypes of.
 
@@ -288,8 +288,9 @@ class _SexCheck:
         if self.wrong is not None:
             sample, position = self.wrong
             raise BasewiseError(
-                f"{self.vcf}: sample {sample!r} is male but has two different alleles at {self.contig}:{position + 1} (males have such up to "
-                f"{self.last + 1}); if that is the pseudoautosomal region, give its borders with --par {self.contig}:START-END, else check its sex"
+                f"{self.vcf}: sample {sample!r} is male but has two different alleles at {self.contig}:{position + 1} (males have such up "
+                f"to {self.last + 1}); if that is the pseudoautosomal region, give its borders with --par {self.contig}:START-END, "
+                "else check its sex"
             )
 
 

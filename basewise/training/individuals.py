@@ -19,7 +19,7 @@ from basewise.datasets.cohort import Cohort
 from basewise.errors import BasewiseError
 from basewise.evaluation.judge import judge
 from basewise.files import read_json
-from basewise.inference.trait import Floats, Pool, chunk_settings, chunk_vectors, curve_inputs, curve, head_probabilities, pool_outputs
+from basewise.inference.trait import Floats, Pool, chunk_settings, chunk_vectors, curve, curve_inputs, head_probabilities, pool_outputs
 from basewise.recipes.schema import Recipe
 from basewise.training import finish, loop, runs
 from basewise.training.batches import Batch
@@ -108,16 +108,13 @@ def check_cohort(recipe: Recipe, cohort: Cohort) -> None:
     if recipe.kind != "individual":
         raise BasewiseError(f'{cohort.path} is a cohort of individuals, but the recipe\'s head is of kind "{recipe.kind}"; set head.kind')
     if tuple(recipe.head.labels) != cohort.labels:
-        raise BasewiseError(
-            f"{cohort.path} has labels {', '.join(cohort.labels)}, the recipe {', '.join(recipe.head.labels)}; set head.labels to the cohort's"
-        )
+        found, wanted = ", ".join(cohort.labels), ", ".join(recipe.head.labels)
+        raise BasewiseError(f"{cohort.path} has labels {found}, the recipe {wanted}; set head.labels to the cohort's")
     for split in ("train", "val"):
         rows = cohort.members(split) if split == "train" else _members_or_none(cohort, split)
-        found = np.unique(cohort.samples["label"].to_numpy(np.int64)[rows])
-        if len(rows) and len(found) < 2:
-            raise BasewiseError(f"split {split!r} of {cohort.path} holds one class only ({cohort.labels[found[0]]}); both must be there")
-    if recipe.train.epochs is None and recipe.train.steps is None:
-        raise BasewiseError("give train.steps")
+        classes = np.unique(cohort.samples["label"].to_numpy(np.int64)[rows])
+        if len(rows) and len(classes) < 2:
+            raise BasewiseError(f"split {split!r} of {cohort.path} holds one class only ({cohort.labels[classes[0]]}); both must be there")
 
 
 def train_individuals(
@@ -186,7 +183,8 @@ def _finish(trainer: loop.Trainer, cohort: Cohort) -> dict[str, Any]:
             device=str(classifier.device),
         )
         table = curve(inputs, VERDICT_DEPTHS, VERDICT_REPEATS, recipe.train.seed)
-        depth = table.astype(object).where(table.notna(), None).to_dict(orient="records")
+        plain = table.astype(object).where(table.notna(), None)
+        depth = [dict(zip(plain.columns, line, strict=True)) for line in plain.itertuples(index=False, name=None)]
     results = {
         "recipe": recipe.name,
         "kind": recipe.kind,

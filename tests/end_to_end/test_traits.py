@@ -5,12 +5,26 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from basewise.backbones.classifier import load_classifier
+from basewise.cli.main import app
 from basewise.datasets.cohort import open_cohort
 from basewise.errors import BasewiseError
 from basewise.recipes.schema import Recipe, apply_overrides, recipe_from
 from basewise.training.individuals import train_individuals
+
+
+@pytest.fixture
+def cli():
+    """Run the command line in this process; what `basewise` of conftest does, without importing torch anew every time."""
+
+    def run(*args: object, code: int = 0) -> str:
+        done = CliRunner().invoke(app, list(map(str, args)))
+        assert (1 if done.exception else 0) == code, f"{done.output}\n{done.exception!r}"
+        return str(done.exception) if code else done.output
+
+    return run
 
 
 def _recipe(**chunks) -> Recipe:
@@ -59,20 +73,20 @@ def test_the_planted_signal_is_learned(learned):
     assert load_classifier(folder / "run").config.kind == "individual"
 
 
-def test_predict_curve_and_evidence(learned, basewise, tmp_path):
+def test_predict_curve_and_evidence(learned, cli, tmp_path):
     folder, cohort, _ = learned
     run, data = folder / "run", cohort.path
-    done = basewise("trait", "predict", run, data, "--chunks", 60, "-o", tmp_path / "p.tsv", "--split", "test")
+    done = cli("trait", "predict", run, data, "--chunks", 60, "-o", tmp_path / "p.tsv", "--split", "test")
     table = pd.read_csv(tmp_path / "p.tsv", sep="\t")
     assert table.columns.tolist() == ["sample", "probability", "ratio", "label", "K"]
     truth = cohort.samples.set_index("sample")["sex"]
     assert (truth[table["sample"]].to_numpy() == table["label"].to_numpy()).mean() >= 0.9
     assert len(table) == 8
     assert (table["K"] == 60).all()
-    assert "threshold on the ratio" in done.stdout
-    assert "exists" in basewise("trait", "predict", run, data, "-o", tmp_path / "p.tsv", code=1).stderr
+    assert "threshold on the ratio" in done
+    assert "exists" in cli("trait", "predict", run, data, "-o", tmp_path / "p.tsv", code=1)
 
-    basewise("trait", "curve", run, data, "--K", "3,200", "--repeats", 50, "--groups", 500, "--drop-contigs", "Y,X", "-o", tmp_path / "c")
+    cli("trait", "curve", run, data, "--K", "3,200", "--repeats", 50, "--groups", 500, "--drop-contigs", "Y,X", "-o", tmp_path / "c")
     curve = pd.read_csv(tmp_path / "c" / "curve.tsv", sep="\t").query("species == 'all'").set_index(["genome", "K"])
     assert curve.loc[("whole genome", 200), "mean"] >= 0.95
     assert curve.loc[("without X", 200), "mean"] >= 0.95
@@ -83,7 +97,7 @@ def test_predict_curve_and_evidence(learned, basewise, tmp_path):
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
 
-    basewise("trait", "evidence", run, data, "--groups", 500, "-o", tmp_path / "e")
+    cli("trait", "evidence", run, data, "--groups", 500, "-o", tmp_path / "e")
     contigs = pd.read_csv(tmp_path / "e" / "contigs.tsv", sep="\t")
     males = contigs[contigs["label"] == "male"]
     assert males["contig"].iloc[0] == "chrY"
@@ -92,9 +106,9 @@ def test_predict_curve_and_evidence(learned, basewise, tmp_path):
     bed = pd.read_csv(tmp_path / "e" / "top.bed", sep="\t", header=None)
     assert (bed[2] - bed[1] == 120).all()
     assert json.loads((tmp_path / "e" / "run.json").read_text())["model_sha256"]
-    error = basewise("trait", "curve", run, data, "--drop-contigs", "chrQ", "-o", tmp_path / "d", code=1).stderr
-    assert error.startswith("error: --drop-contigs 'chrQ' matches no contig")
-    assert error.count("\n") == 1
+    error = cli("trait", "curve", run, data, "--drop-contigs", "chrQ", "-o", tmp_path / "d", code=1)
+    assert error.startswith("--drop-contigs 'chrQ' matches no contig")
+    assert "\n" not in error
 
 
 def test_shuffled_labels_give_chance(tmp_path, planted):
@@ -127,23 +141,23 @@ def test_the_backbone_is_trained_too_and_resumes_to_the_same_weights(tmp_path, p
         assert np.array_equal(one.numpy(), two.numpy()), name
 
 
-def test_train_refuses_what_cannot_be(tmp_path, planted, basewise):
+def test_train_refuses_what_cannot_be(tmp_path, planted, cli):
     cohort = planted(people=8)
     with pytest.raises(BasewiseError, match="has labels male, female, the recipe black, white"):
         train_individuals(apply_overrides(_recipe(), ['head.labels=["black", "white"]']), cohort, tmp_path / "r")
     cohort.samples["split"] = ["train", "val"] * 4  # males train, females validate
-    with pytest.raises(BasewiseError, match="split 'train' .* holds one class only"):
+    with pytest.raises(BasewiseError, match=r"split 'train' .* holds one class only"):
         train_individuals(_recipe(), cohort, tmp_path / "r")
-    error = basewise("train", "--data", cohort.path, "--backbone", "convnt", "-o", tmp_path / "x", code=1).stderr
-    assert error.count("\n") == 1
+    error = cli("train", "--data", cohort.path, "--backbone", "convnt", "-o", tmp_path / "x", code=1)
+    assert "\n" not in error
     assert "Did you mean 'convnet'" in error
 
 
-def test_individuals_vcf_on_the_command_line(tmp_path, planted, basewise):
+def test_individuals_vcf_on_the_command_line(tmp_path, planted, cli):
     folder = planted(people=8).path.parent
     arguments = ["--genome", folder / "genome.fa", "--vcf", folder / "variants.vcf", "--samples", folder / "samples.tsv"]
-    done = basewise("individuals", "vcf", *arguments, "-o", tmp_path / "c", "--fasta")
-    assert "train       4 individuals: 2 male, 2 female" in done.stdout
+    done = cli("individuals", "vcf", *arguments, "-o", tmp_path / "c", "--fasta")
+    assert "train       4 individuals: 2 male, 2 female" in done
     made, known = open_cohort(tmp_path / "c"), open_cohort(folder / "COHORT")
     assert made.manifest["inputs"]["genome"]["sha256"]
     for row in (0, 1):
@@ -151,9 +165,9 @@ def test_individuals_vcf_on_the_command_line(tmp_path, planted, basewise):
         assert a.lengths.tolist() == b.lengths.tolist()
         text = (tmp_path / "c" / "fasta" / f"S0{row}.fa").read_text().split(">")[1:]
         assert ["".join(part.splitlines()[1:]) for part in text] == [a.read(i, 0, 10**6).tobytes().decode() for i in range(len(a.copies))]
-    assert "exists and is not empty" in basewise("individuals", "vcf", *arguments, "-o", tmp_path / "c", code=1).stderr
+    assert "exists and is not empty" in cli("individuals", "vcf", *arguments, "-o", tmp_path / "c", code=1)
     whole = open_cohort(tmp_path / "c").contigs
-    basewise("individuals", "vcf", *arguments, "-o", tmp_path / "c", "--contigs", "chr1,chrY", "--force")
+    cli("individuals", "vcf", *arguments, "-o", tmp_path / "c", "--contigs", "chr1,chrY", "--force")
     assert open_cohort(tmp_path / "c").contigs == ["chr1", "chrY"] != whole
 
 

@@ -10,6 +10,7 @@ from basewise.backbones.tokenizers.character import CharacterTokenizer
 from basewise.datasets.chunks import ChunkSettings
 from basewise.errors import BasewiseError
 from basewise.inference import trait
+from basewise.inference.evidence import _weigh, evidence
 from basewise.testing.models import randomize, tiny_convnet
 
 
@@ -66,7 +67,8 @@ def test_a_pool_is_what_was_drawn_and_groups_agree_with_the_model(planted):
 
 def test_a_bank_votes_as_fresh_groups_do(planted):
     cohort, classifier, settings = planted(people=8), _classifier(), ChunkSettings(count=4, length=40)
-    classifier.head.linear.bias.data -= float(torch.logit(torch.tensor(np.median(trait.fresh_predictions(classifier, cohort, settings, np.array([0]), 200, 9)[0]))))
+    usual = trait.fresh_predictions(classifier, cohort, settings, np.array([0]), 200, 9)[0][0, 0]
+    classifier.head.linear.bias.data -= float(np.log(usual / (1 - usual)))  # so that votes are divided
     pool = trait.pool_outputs(classifier, cohort.genome(0), settings, 4000, 1)
     banked = trait.votes(trait.group_bank(classifier, pool, 4, 4000, 0)).mean()
     fresh = trait.fresh_predictions(classifier, cohort, settings, np.array([0]), 1000, 2)[1][0, 0]
@@ -87,7 +89,7 @@ def _inputs(q: list[float], labels: list[int], split: list[str], **settings) -> 
     votes = [np.repeat([1.0, 0.0], [round(1000 * p), 1000 - round(1000 * p)])[:, None] for p in q]
     own = np.array([0.01 if label == 0 else 0.0 for label in labels])
     shares = np.array([[0.89, 0.1, 0.01] if label == 0 else [0.8, 0.2, 0.0] for label in labels])
-    values = {"own": own, "shares": shares, "pool": 5000, "count": 4, **settings}
+    values = {"own": own, "shares": shares, "pool": 5000, "chunks": 4, **settings}
     return trait.CurveInputs(np.array(labels), np.array(split), np.array(["human"] * len(q)), votes, **values)
 
 
@@ -111,7 +113,7 @@ def test_curves_rise_to_what_the_votes_allow():
 
 def test_evidence_finds_the_chunks_that_weigh(planted):
     cohort, classifier, settings = planted(people=8, share=0.2), _classifier(), ChunkSettings(count=4, length=40)
-    found = trait.evidence(classifier, cohort, settings, cohort.members("test"), pool=200, groups=300, seed=0)
+    found = evidence(classifier, cohort, settings, cohort.members("test"), pool=200, groups=300, seed=0)
     chunks, contigs = found
     assert {"sample", "contig", "copy", "start", "end", "reference_start", "attention", "effect"} <= set(chunks.columns)
     assert ((chunks["end"] - chunks["start"]) == 40).all()
@@ -128,7 +130,7 @@ def test_the_effect_is_the_gradient_times_the_difference_from_the_mean():
     classifier = _classifier()
     vectors = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
     chosen = np.array([[0, 1, 2]])
-    attention, effect, seen = trait._weigh(classifier, vectors, chosen, 0)
+    attention, effect, seen = _weigh(classifier, vectors, chosen, 0)
     at = torch.tensor(vectors[[0, 1, 2]][None], requires_grad=True)
     (gradient,) = torch.autograd.grad(classifier.head(at).sum(), at)
     expected = (gradient[0].numpy() * (vectors[:3] - vectors.mean(0))).sum(1)
