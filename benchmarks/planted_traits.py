@@ -22,7 +22,7 @@ SETTINGS = [
     "backbone.config.width=16",
     "backbone.config.blocks=[{kernel = 3, dilation = 2}]",
     "chunks.length=128",
-    "chunks.pool=4096",
+    "chunks.pool=2048",
     "chunks.validation_groups=32",
     'chunks.force=["chrY"]',
     "chunks.force_train=true",
@@ -44,7 +44,7 @@ def measure(folder: Path, share: float) -> list[dict[str, Any]]:
     classifier, settings = load_classifier(folder / "run"), chunk_settings(recipe(), cohort)
     rows = []
     for name, these in (("whole genome", settings), ("without chrY", ablated(settings, cohort, ["chrY"]))):
-        inputs = curve_inputs(classifier, cohort, these, pool=16_384, groups=20_000, seed=1)
+        inputs = curve_inputs(classifier, cohort, these, pool=8192, groups=10_000, seed=1)
         table = curve(inputs, DEPTHS, 200, 1, "midpoint")
         for line in table[table["species"] == "all"].itertuples():
             row = {"planted share": f"{share:.2%}", "genome": name, "K": line.K, "accuracy": round(line.mean, 4), "sd": round(line.sd, 4)}
