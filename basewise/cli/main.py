@@ -27,6 +27,8 @@ VERBS: tuple[str, ...] = (
     "report",
     "embed",
     "models",
+    "individuals",
+    "trait",
 )
 
 app = typer.Typer(
