@@ -103,7 +103,7 @@ def model_card(recipe: Recipe, classifier: Classifier, results: dict[str, Any], 
     """Return the README.md of a run: what it is, data, numbers with intervals, limits, how to rebuild."""
     config = classifier.config
     size = f"A {classifier.backbone.family} classifier of {results['parameters']:,} parameters for task `{config.task}`"
-    best, calibration = results["best"], config.calibration
+    calibration = config.calibration
     lines = [
         f"# {recipe.name}",
         "",
