@@ -60,7 +60,7 @@ class Config(BaseModel):
 
 
 class Model(nn.Module):
-    """The backbone, with `lm_logits` for pretraining. Set `gradient_checkpointing` to trade time for memory in training."""
+    """The backbone, with `lm_logits` for pretraining. Set `gradient_checkpointing` to trade time for memory in gradients."""
 
     family = "hyenadna"
     causal = True
@@ -125,7 +125,7 @@ class Model(nn.Module):
     def _run(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         x = self.embed_dropout(x).float()  # the residual stream stays in float32
         outputs = []
-        saving = self.gradient_checkpointing and self.training
+        saving = self.gradient_checkpointing and (self.training or (torch.is_grad_enabled() and x.requires_grad))
         for layer in self.layers:
             x = checkpoint(layer, x, use_reentrant=False) if saving else layer(x)
             outputs.append(x)

@@ -7,7 +7,7 @@ but for individuals), T tokens, D width, L bases, C logits.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from basewise.genome.alphabet import Bases
 
 Scores = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+LONG_ROW = 1 << 12  # tokens of a row from which memory is dearer than time
 TOKENS_A_BATCH = 1 << 13  # tokens, at least one row, that go through the model at a time with their gradients
 
 
@@ -116,10 +117,25 @@ def explained(classifier: Classifier, tokens: Tokens, embedded: Tensor, weights:
 def gradients(classifier: Classifier, tokens: Tokens, embedded: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return F (n,) and its gradient with respect to `embedded` (n, c, T, D)."""
     leaf = embedded.detach().requires_grad_()
-    with torch.enable_grad():
+    with torch.enable_grad(), _saving_memory(classifier, embedded.shape[2]):
         values = explained(classifier, tokens, leaf, weights)
         (gradient,) = torch.autograd.grad(values.sum(), leaf)
     return values.detach(), gradient
+
+
+@contextmanager
+def _saving_memory(classifier: Classifier, length: int) -> Iterator[None]:
+    """Let the backbone compute its layers twice instead of remembering them, where rows are long and it can."""
+    backbone: Any = classifier.backbone
+    before = getattr(backbone, "gradient_checkpointing", None)
+    if before is None or length <= LONG_ROW:
+        yield
+        return
+    backbone.gradient_checkpointing = True
+    try:
+        yield
+    finally:
+        backbone.gradient_checkpointing = before
 
 
 def make_buckets(classifier: Classifier, examples: Sequence[Example], batch_size: int) -> Iterator[Bucket]:

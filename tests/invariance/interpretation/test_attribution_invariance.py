@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
+from basewise.backbones import hyenadna
 from basewise.backbones.base import Tokens
 from basewise.errors import BasewiseError
+from basewise.interpretation import base
 from basewise.interpretation.attribute import Settings, attribute
 from basewise.interpretation.base import studying
 from basewise.testing.families import FAMILIES, tiny_family
@@ -105,6 +108,24 @@ def test_the_model_is_left_as_it_was(fails, monkeypatch):
     handle.remove()
     for name, tensor in classifier.state_dict().items():
         assert torch.equal(tensor, state[name])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_long_rows_are_recomputed_with_the_same_answer(monkeypatch, fails):
+    classifier = tiny_family("hyenadna", kind="base")
+    (plain,) = attribute(classifier, SEQUENCES[:1], settings=Settings(steps=3))
+    calls = []
+    monkeypatch.setattr(base, "LONG_ROW", 8)
+    monkeypatch.setattr(hyenadna, "checkpoint", lambda *args, **more: calls.append(1) or checkpoint(*args, **more))
+    if fails:
+        monkeypatch.setattr(hyenadna, "checkpoint", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            attribute(classifier, SEQUENCES[:1], settings=Settings(steps=3))
+    else:
+        (saving,) = attribute(classifier, SEQUENCES[:1], settings=Settings(steps=3))
+        np.testing.assert_allclose(saving.scores, plain.scores, atol=1e-6)
+        assert calls
+    assert classifier.backbone.gradient_checkpointing is False
 
 
 def test_studying_works_inside_inference_mode():
