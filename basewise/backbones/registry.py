@@ -12,6 +12,7 @@ FAMILIES: dict[str, str] = {  # family -> module with `Config` (frozen pydantic)
     "pyramid": "basewise.backbones.pyramid",
     "hyenadna": "basewise.backbones.hyenadna",
     "kmers": "basewise.backbones.kmers",
+    "rules": "basewise.backbones.rules",
     "dnabert2": "basewise.backbones.dnabert2",
     "nucleotide_transformer": "basewise.backbones.nucleotide_transformer",
     "gena_lm": "basewise.backbones.gena_lm",

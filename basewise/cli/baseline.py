@@ -7,7 +7,7 @@ import typer
 
 
 def baseline(
-    name: Annotated[str, typer.Argument(help="kmer-lr, cnn or random-init.")],
+    name: Annotated[str, typer.Argument(help="kmer-lr, cnn, random-init, g4hunter or zscore.")],
     data: Annotated[Path, typer.Option("--data", help="Dataset folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The run folder to write.")],
     window: Annotated[int | None, typer.Option("--window", help="Read only this many bases around the center base.")] = None,
@@ -16,7 +16,9 @@ def baseline(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run folder.")] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
-    """Train a baseline on a dataset: k-mer logistic regression, a small dilated CNN, or a randomly initialised control.
+    """Train a baseline on a dataset: k-mer logistic regression, a small dilated CNN, a randomly initialised control, or a rule.
+
+    The rules G4Hunter and zscore (alternating purines and pyrimidines) score bases; calibration and threshold come from split val.
 
     The run folder is one like any other: evaluate, predict and report read it.
 
@@ -25,6 +27,8 @@ def baseline(
         basewise baseline kmer-lr --data dataset -o kmer_lr --set "backbone.config.bins=4"
 
         basewise baseline cnn --data dataset -o cnn_101 --window 101
+
+        basewise baseline g4hunter --data g4 -o g4hunter
 
         basewise baseline random-init --data dataset -o control --set backbone.name=hyenadna-tiny-1k
     """

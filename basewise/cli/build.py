@@ -39,6 +39,14 @@ class Split(StrEnum):
     random = "random"
 
 
+class Overlap(StrEnum):
+    """What becomes of an interval that a window's edge cuts."""
+
+    keep = "keep"
+    ignore = "ignore"
+    drop = "drop"
+
+
 @app.callback()
 def _build() -> None:
     """Build a labelled dataset from a genome and its annotation."""
@@ -135,3 +143,109 @@ def polya(
     for name, labels in dataset.manifest["counts"].items():
         typer.echo(f"{name:<6} {labels.get('1', 0):>9,} positive  {labels.get('0', 0):>11,} negative")
     typer.echo(f"wrote {output} ({len(examples):,} examples); what was left out and why: {output / 'manifest.json'}")
+
+
+def _tokens_command(task: str, what: str) -> None:
+    """Add `basewise build <task>`: the same options for every kind of interval."""
+
+    def command(
+        genome: Annotated[Path, typer.Option("--genome", help="FASTA, plain or bgzip.")],
+        intervals: Annotated[Path, typer.Option("--intervals", help="BED of annotated intervals; strands are not used.")],
+        output: Annotated[Path, typer.Option("-o", "--output", help="Dataset folder to write.")],
+        window: Annotated[int, typer.Option("--window", help="Scored bases an example.")] = 100,
+        ratio: Annotated[float, typer.Option("--ratio", help="Windows without a labelled base for each one with.")] = 3.0,
+        flank: Annotated[int, typer.Option("--flank", help="Bases of context on either side that are read but not scored.")] = 0,
+        stride: Annotated[int | None, typer.Option("--stride", help="Bases from window to window.  [default: window]")] = None,
+        overlap: Annotated[
+            Overlap, typer.Option("--overlap", help="An interval cut by a window's edge: keep its labels, ignore them, or drop the window.")
+        ] = Overlap.keep,
+        split: Annotated[
+            Split, typer.Option("--split", help="By whole chromosomes, or windows at random 60/20/20 as published.")
+        ] = Split.chromosome,
+        test_chroms: Annotated[str | None, typer.Option("--test-chroms", help="Comma-separated.  [default: chosen, about 20 %]")] = None,
+        val_chroms: Annotated[str | None, typer.Option("--val-chroms", help="Comma-separated.  [default: chosen, about 20 %]")] = None,
+        complete: Annotated[
+            bool, typer.Option("--complete-eval/--sampled-eval", help="Add every base of the test chromosomes as split `complete`.")
+        ] = False,
+        seed: Annotated[int, typer.Option("--seed", help="Of every draw.")] = 0,
+        force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset folder.")] = False,
+    ) -> None:
+        from basewise.datasets.folder import refuse_existing, write_dataset
+        from basewise.files import sha256_of
+        from basewise.genome.fasta import open_genome
+        from basewise.genome.intervals import read_bed
+        from basewise.tasks.tokens import TokenOptions, build_tokens
+
+        refuse_existing(output, force=force)
+        options = TokenOptions(
+            task=task,
+            window=window,
+            stride=stride,
+            flank=flank,
+            ratio=ratio,
+            overlap=overlap.value,
+            split=split.value,
+            test_chroms=_names(test_chroms),
+            val_chroms=_names(val_chroms),
+            complete=complete,
+            seed=seed,
+        )
+        with open_genome(genome) as opened:
+            examples, manifest = build_tokens(opened, read_bed(intervals), options)
+        manifest["inputs"]["intervals"] = {"path": intervals.name, "sha256": sha256_of(intervals)}
+        dataset = write_dataset(output, examples, manifest, force=force)
+        for name, labels in dataset.manifest["counts"].items():
+            typer.echo(f"{name:<8} {labels.get('1', 0):>9,} positive bases  {labels.get('0', 0):>11,} others")
+        typer.echo(f"wrote {output} ({len(examples):,} windows); how it was made: {output / 'manifest.json'}")
+
+    command.__doc__ = f"""Build a base-level dataset of {what}: windows with one label a base, positives and negatives at a ratio.
+
+    Windows stand on a grid; one that holds a labelled base is positive. N and --flank are not scored (label -1).
+
+    Examples:
+
+        basewise build {task} --genome hg38.fa --intervals labels.bed --test-chroms chr19 --complete-eval -o {task}
+
+        basewise build {task} --genome hg38.fa --intervals labels.bed --split random --window 512 -o {task}_512
+    """
+    app.command(task)(command)
+
+
+_tokens_command("zdna", "Z-DNA")
+_tokens_command("g4", "G-quadruplexes")
+_tokens_command("tokens", "any intervals")
+
+
+@app.command()
+def table(
+    train: Annotated[Path, typer.Option("--train", help="CSV, TSV or Parquet with sequence,label.")],
+    test: Annotated[Path, typer.Option("--test", help="The table to be judged on (GUE: dev.csv).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Dataset folder to write.")],
+    val: Annotated[Path | None, typer.Option("--val", help="The table for choices.  [default: a share of --train]")] = None,
+    task: Annotated[str, typer.Option("--task", help="Name of the question.")] = "custom",
+    val_fraction: Annotated[float, typer.Option("--val-fraction", help="Share of --train taken for validation.")] = 0.1,
+    unique: Annotated[
+        bool, typer.Option("--unique", help="Drop training sequences that stand in the other tables, on either strand.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of the draw for validation.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset folder.")] = False,
+) -> None:
+    """Build a dataset from tables of sequences that are divided already, as benchmarks publish them.
+
+    Examples:
+
+        basewise build table --train prom_core_all/train.csv.gz --test prom_core_all/dev.csv.gz --task promoter -o promoter
+
+        basewise build table --train train.csv --val val.csv --test test.csv --unique -o dataset
+    """
+    from basewise.datasets.assemble import assemble
+    from basewise.datasets.folder import refuse_existing, write_dataset
+
+    refuse_existing(output, force=force)
+    examples, manifest = assemble(train, test, val, task=task, val_fraction=val_fraction, unique=unique, seed=seed)
+    dataset = write_dataset(output, examples, manifest, force=force)
+    for name, labels in dataset.manifest["counts"].items():
+        typer.echo(f"{name:<6} " + "  ".join(f"{n:,} of label {label}" for label, n in labels.items()))
+    for reason, n in dataset.manifest["dropped"].items():
+        typer.echo(f"dropped {n:,} ({reason})")
+    typer.echo(f"wrote {output} ({len(examples):,} examples)")

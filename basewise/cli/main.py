@@ -18,7 +18,9 @@ VERBS: tuple[str, ...] = (
     "train",
     "ensemble",
     "baseline",
+    "fewshot",
     "evaluate",
+    "leakage",
     "overlap",
     "explain",
     "kmers",
@@ -29,6 +31,8 @@ VERBS: tuple[str, ...] = (
     "models",
     "individuals",
     "trait",
+    "recipes",
+    "reproduce",
 )
 
 app = typer.Typer(

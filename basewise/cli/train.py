@@ -1,11 +1,21 @@
 """`basewise train`: from a recipe or a dataset to a run folder."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from basewise.errors import BasewiseError
+
+
+class FoldBy(StrEnum):
+    """What cross-validation keeps whole."""
+
+    random = "random"
+    group = "group"
+    chromosome = "chromosome"
+    homology = "homology"
 
 
 def train(
@@ -20,6 +30,11 @@ def train(
     init: Annotated[str | None, typer.Option("--init", help="Weights to start from: random, pretrained, or a folder.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, e.g. train.lr=1e-4; may be repeated.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed, to the same result.")] = False,
+    folds: Annotated[int | None, typer.Option("--folds", help="Cross-validate: so many runs in OUT/fold0, fold1, ...")] = None,
+    fold_by: Annotated[
+        FoldBy, typer.Option("--fold-by", help="Folds at random as published, or keeping groups, chromosomes or similar sequences whole.")
+    ] = FoldBy.random,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="With --folds: several seeds a fold, comma-separated.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run folder.")] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
@@ -34,6 +49,8 @@ def train(
         basewise train polya_glm/hyenadna_gene_gene --data gene_gene -o run --set backbone.init=hyenadna-tiny-1k-seqlen
 
         basewise train recipe.toml -o run --resume
+
+        basewise train recipe.toml --data dataset --folds 5 -o folds
     """
     from basewise.cli.tables import show_verdicts
     from basewise.cli.training_bar import training_bar
@@ -49,6 +66,13 @@ def train(
     if resolved.data.path is None:
         raise BasewiseError("the recipe names no dataset: give --data DATASET (basewise build makes one)")
     path = Path(resolved.data.path)
+    if folds is not None:
+        if is_cohort(path):
+            raise BasewiseError("--folds is for datasets of sequences; a cohort has splits of its own")
+        _train_folds(resolved, open_dataset(path), output, folds, fold_by.value, _seeds(seeds), resume=resume, force=force, device=device)
+        return
+    if seeds is not None:
+        raise BasewiseError("--seeds belongs to --folds; for one run take --set train.seed=N")
     with training_bar(resolved.train.metric) as report:
         if is_cohort(path):
             results = train_individuals(resolved, open_cohort(path), output, resume=resume, force=force, device=device, progress=report)
@@ -57,6 +81,32 @@ def train(
     if results:
         show_verdicts(results["splits"])
         typer.echo(f"run folder: {output}")
+
+
+def _seeds(text: str | None) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isdecimal() for part in parts):
+        raise BasewiseError(f"--seeds {text!r}: expected whole numbers, comma-separated")
+    return tuple(int(part) for part in parts)
+
+
+def _train_folds(recipe: Any, dataset: Any, output: Path, folds: int, by: str, seeds: tuple[int, ...], **how: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from basewise.cli.training_bar import training_bar
+    from basewise.training.folds import train_folds
+
+    with training_bar(recipe.train.metric) as report:
+        summary = train_folds(recipe, dataset, output, folds, by=by, seeds=seeds, progress=report, **how)
+    table = Table(box=None, pad_edge=False)
+    for name in ("metric", "mean", "sd", "95 % interval"):
+        table.add_column(name)
+    for name, row in summary["metrics"].items():
+        cells = ["-" if row[key] is None else f"{row[key]:.4f}" for key in ("mean", "sd", "low", "high")]
+        table.add_row(name, *cells[:2], f"{cells[2]} to {cells[3]}")
+    Console(width=80).print(table)
+    typer.echo(f"runs and folds.json: {output}")
 
 
 def resolve(recipe: str | None, data: Path | None, backbone: str | None, init: str | None, settings: list[str], *, kind_of: Any) -> Any:

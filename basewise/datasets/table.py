@@ -15,6 +15,7 @@ from basewise.files import atomic_path
 
 EXAMPLE_COLUMNS = ("chrom", "start", "end", "strand", "label", "split", "group", "sequence")
 SPLITS = ("train", "val", "test")
+COMPLETE = "complete"  # a further split: every base of the test chromosomes, beside a sampled "test"
 STRANDS = ("+", "-", ".")
 UNLABELLED = -1
 EXAMPLES_FILE = "examples.parquet"
@@ -136,7 +137,7 @@ def validate(examples: pd.DataFrame, source: str | Path = "examples") -> pd.Data
         ("start", start < 0, "expected 0 or more"),
         ("end", end - start != length, "expected start + length of the sequence"),
         ("strand", ~examples["strand"].isin(STRANDS).to_numpy(), f"expected one of {' '.join(STRANDS)}"),
-        ("split", ~examples["split"].isin((*SPLITS, "")).to_numpy(), f"expected one of {', '.join(SPLITS)} or nothing"),
+        ("split", ~examples["split"].isin((*SPLITS, COMPLETE, "")).to_numpy(), f"expected one of {', '.join(SPLITS)} or nothing"),
     )
     for column, wrong, expected in checks:
         bad = _first(wrong)

@@ -8,8 +8,9 @@ import pandas as pd
 
 from basewise.backbones.classifier import load_classifier
 from basewise.datasets.folder import Dataset
+from basewise.datasets.table import COMPLETE
 from basewise.errors import BasewiseError, did_you_mean
-from basewise.evaluation.judge import judge, judge_by
+from basewise.evaluation.judge import judge, judge_bases, judge_by
 from basewise.evaluation.scoring import answers, resampling_groups, score_logits, scored_labels
 from basewise.provenance import provenance
 
@@ -48,11 +49,12 @@ def evaluate_model(
         raise BasewiseError(f"{dataset.path} has label {labels.max()}, but model {model} knows {len(classifier.config.labels)} labels")
     p, cut = answers(classifier, flat), classifier.config.threshold if threshold is None else threshold
     groups = resampling_groups(examples, source, kind)
+    settings: dict[str, Any] = {"prevalence": prevalence, "bootstrap": bootstrap, "seed": seed, "groups": groups}
     result: dict[str, Any] = {
         "model": str(model),
         "dataset": str(dataset.path),
         "split": split,
-        "overall": judge(labels, p, cut, prevalence=prevalence, bootstrap=bootstrap, seed=seed, groups=groups),
+        "overall": judge_bases(examples, labels, p, source, cut, **settings) if kind == "base" else judge(labels, p, cut, **settings),
     }
     if by is not None:
         values = examples[by].astype(str).to_numpy(dtype=object)[source]
@@ -65,7 +67,7 @@ def split_of(dataset: Dataset, split: str) -> pd.DataFrame:
     """Return the examples of a split; BasewiseError names the splits there are."""
     examples = dataset.examples
     if split == "all":
-        return examples
+        return examples[examples["split"] != COMPLETE]  # its bases are those of "test" again
     part = examples[examples["split"] == split]
     if part.empty:
         there = sorted(examples["split"].dropna().astype(str).unique())

@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from basewise.errors import BasewiseError
 from basewise.evaluation.bootstrap import bootstrap_ci, bootstrap_metrics
 from basewise.evaluation.metrics import binary_metrics, multiclass_metrics, precision_at_recall
+from basewise.evaluation.spans import interval_metrics, places
 
 RECALLS = (0.1, 0.3, 0.5)
+RESAMPLED = 5e8  # bases times resamples that are still worth the wait
 
 
 def judge(
@@ -49,6 +52,22 @@ def judge(
         "threshold": float(threshold),
         "metrics": {name: _entry(value, intervals.get(name)) for name, value in point.items()},
     }
+
+
+def judge_bases(
+    examples: pd.DataFrame, y: npt.ArrayLike, p: npt.ArrayLike, source: npt.NDArray[Any], threshold: float, **settings: Any
+) -> dict[str, Any]:
+    """Return `judge` of bases with `interval_precision`, `interval_recall` and `interval_f1` among its metrics; see `interval_metrics`.
+
+    `source` (S,) is each base's row in `examples`, as `scored_labels` gives it; `settings` are those of `judge`. Metrics of more than
+    RESAMPLED / bootstrap bases have no intervals, those of annotated intervals always have.
+    """
+    bootstrap, seed, values = settings.pop("bootstrap", 1000), settings.get("seed", 0), np.asarray(p)
+    verdict = judge(y, values, threshold, bootstrap=bootstrap if len(values) * bootstrap <= RESAMPLED else 0, **settings)
+    if values.ndim == 1:
+        place = places(examples, source, examples["label"])
+        verdict["metrics"] |= interval_metrics(place, y, values >= threshold, bootstrap=bootstrap, seed=seed)
+    return verdict
 
 
 def _judge_classes(

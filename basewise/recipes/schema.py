@@ -94,8 +94,30 @@ class Augment(_Section):
     """Crops: share of the bases between the flanks that are replaced at random."""
 
 
+class Phase(_Section):
+    """A stretch of training with its own rates: `epochs` (or a part of one), what is frozen, and how fast the rest learns."""
+
+    epochs: Positive
+    freeze_backbone: bool = False
+    lr: Positive
+    head_lr: Positive | None = None
+    """Learning rate of the head; None: as the backbone."""
+    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] | None = None
+    """None: train.scheduler. Every phase has a schedule of its own, warm-up included."""
+
+
+class Lora(_Section):
+    """Low-rank adapters instead of full fine-tuning; the run's model holds plain weights, adapters merged in."""
+
+    placements: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names for the family ("mixer", "mlp", "embeddings", ...), "biases", or patterns of whole module names."""
+    rank: int = Field(default=8, gt=0)
+    alpha: Positive = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
 class Train(_Section):
-    """How weights are found. One of `epochs` and `steps`; a step is one optimizer step over batch_size * accumulation sequences."""
+    """How weights are found. One of `epochs`, `steps` and `phases`; a step takes batch_size * accumulation sequences."""
 
     epochs: Positive | None = None
     steps: int | None = Field(default=None, gt=0)
@@ -139,14 +161,24 @@ class Train(_Section):
     metric: str = "auroc"
     """Validation metric that chooses the weights to keep; "loss", "brier" and "ece" are minimised."""
     seed: int = Field(default=0, ge=0)
+    phases: tuple[Phase, ...] = ()
+    """Instead of epochs, lr, head_lr and freeze_backbone: one after the other, the optimizer fresh in each."""
+    keep_checkpoints: int = Field(default=1, gt=0)
+    """How many of the last checkpoints stay on disk while training."""
+    gradient_checkpointing: bool = False
+    """Keep only the input of each layer and compute it again on the way back: less memory, more time, the same gradients."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of the running mean of weights that is validated and kept instead of the weights themselves."""
     augment: Augment = Augment()
 
     @model_validator(mode="after")
     def _one_length(self) -> "Train":
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of epochs and steps")
+        if sum((self.epochs is not None, self.steps is not None, bool(self.phases))) != 1:
+            raise ValueError("give exactly one of epochs, steps and phases")
+        if self.phases and self.scheduler == "plateau" and any(phase.scheduler is None for phase in self.phases):
+            raise ValueError('scheduler "plateau" is not for phases: give linear, cosine or constant')
+        if self.phases and (self.head_lr is not None or self.freeze_backbone):
+            raise ValueError("with phases, head_lr and freeze_backbone are those of each phase")
         if self.crop is not None and self.steps is None:
             raise ValueError("crops are drawn, not visited: give steps instead of epochs")
         return self
@@ -187,11 +219,14 @@ class Recipe(_Section):
 
     name: str
     task: str = "custom"
+    folds: int | None = Field(default=None, ge=3)
+    """How many folds the published number is the mean of: `basewise reproduce` cross-validates so, `basewise train` takes --folds."""
     data: Data = Data()
     backbone: Backbone
     head: Head = Head()
     chunks: Chunks = Chunks()
     train: Train
+    lora: Lora | None = None
     evaluate: Evaluate = Evaluate()
     expected: tuple[Expected, ...] = ()
     source: Source | None = None
@@ -259,8 +294,8 @@ def load_recipe(name: str | Path) -> Recipe:
 def apply_overrides(recipe: Recipe, overrides: list[str]) -> Recipe:
     """Return the recipe with `section.key=value` settings applied; values are read as TOML, and as text where that fails.
 
-    `apply_overrides(recipe, ["train.lr=1e-4", "backbone.config.d_model=64"])`. Setting `train.steps` takes `train.epochs` away and
-    the other way round. All problems are listed at once.
+    `apply_overrides(recipe, ["train.lr=1e-4", "backbone.config.d_model=64"])`. Setting `train.steps` takes `train.epochs` and
+    `train.phases` away, setting `train.epochs` the other two. All problems are listed at once.
     """
     table = recipe.model_dump(mode="json", exclude_none=True)
     for setting in overrides:
@@ -274,8 +309,8 @@ def apply_overrides(recipe: Recipe, overrides: list[str]) -> Recipe:
             if not isinstance(place, dict):
                 raise BasewiseError(f"--set {setting!r}: {part!r} is not a section")
         place[parts[-1]] = _toml_value(text.strip())
-        for one, other in (("steps", "epochs"), ("epochs", "steps")):
-            if parts == ["train", one]:
+        if parts in (["train", "steps"], ["train", "epochs"]):
+            for other in {"steps", "epochs", "phases"} - {parts[-1]}:
                 place.pop(other, None)
     return recipe_from(table, "the recipe with --set")
 

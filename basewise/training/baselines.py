@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from basewise.backbones.classifier import Classifier
@@ -20,7 +21,10 @@ BASELINES = {
     "kmer-lr": "basewise/kmer_lr",
     "cnn": "basewise/cnn",
     "random-init": "basewise/random_init",
+    "g4hunter": "basewise/g4hunter",
+    "zscore": "basewise/zscore",
 }
+RULES = ("g4hunter", "zscore")
 
 
 def baseline_recipe(name: str, dataset: Dataset, settings: list[str]) -> Recipe:
@@ -57,6 +61,8 @@ def train_baseline(
 ) -> dict[str, Any]:
     """Train a baseline and write its run folder; returns what results.json holds."""
     recipe = baseline_recipe(name, dataset, settings or [])
+    if name in RULES:
+        return _settle_rule(recipe, dataset, Path(run_folder), resume=resume, force=force)
     if name != "kmer-lr":
         return train(recipe, dataset, run_folder, resume=resume, force=force, device=device, progress=progress)
     if recipe.kind != "sequence" or len(recipe.head.labels) != 2:
@@ -75,7 +81,28 @@ def _train_kmer_lr(recipe: Recipe, dataset: Dataset, folder: Path, *, resume: bo
     split = {name: (part["sequence"].tolist(), part["label"].to_numpy(np.int64)) for name, part in parts.items()}
     model = fit_kmer_lr(split["train"], split.get("val"), config.ks, config.bins)
     set_kmer_weights(classifier, model)
+    return _write_settled(recipe, dataset, examples, classifier, folder, strength=model.strength)
+
+
+@torch.no_grad()
+def _settle_rule(recipe: Recipe, dataset: Dataset, folder: Path, *, resume: bool, force: bool) -> dict[str, Any]:
+    """Write the run of a rule: nothing is learnt but calibration and threshold, on split "val"."""
+    if recipe.kind != "base" or len(recipe.head.labels) != 2:
+        raise BasewiseError(f"{recipe.name} scores bases: it is for base-level datasets of two labels (basewise build zdna|g4|tokens)")
+    examples = prepare_examples(recipe, dataset)
+    runs.open_run(folder, recipe, resume=False, force=force or (resume and not runs.is_finished(folder)))
+    classifier = new_classifier(recipe, dataset.manifest.get("window"))
+    linear: Any = classifier.head.linear
+    linear.weight.fill_(1.0)
+    linear.bias.zero_()
+    return _write_settled(recipe, dataset, examples, classifier, folder)
+
+
+def _write_settled(
+    recipe: Recipe, dataset: Dataset, examples: pd.DataFrame, classifier: Classifier, folder: Path, **facts: Any
+) -> dict[str, Any]:
     verdicts, predictions = finish.settle(recipe, classifier.eval(), examples, 256)
+    complete = finish.judge_complete(recipe, classifier, examples, 256)
     value = verdicts.get("val", {}).get("metrics", {}).get("auroc", {}).get("value")
     results = {
         "recipe": recipe.name,
@@ -83,11 +110,12 @@ def _train_kmer_lr(recipe: Recipe, dataset: Dataset, folder: Path, *, resume: bo
         "parameters": sum(p.numel() for p in classifier.parameters()),
         "steps": 0,
         "stopped_early": False,
-        "best": {"step": 0, "metric": "auroc", "value": value, "strength": model.strength},
+        "best": {"step": 0, "metric": "auroc", "value": value, **facts},
         "threshold": classifier.config.threshold,
         "calibration": classifier.config.calibration.model_dump(),
         "splits": verdicts,
-        "expected": finish.compare(recipe, verdicts),
+        **({"complete": complete} if complete else {}),
+        "expected": finish.compare(recipe, {**verdicts, "complete": complete}),
     }
     return write_run(folder, recipe, classifier, results, predictions, dataset)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from basewise.recipes.schema import Recipe
+from basewise.recipes.schema import Phase, Recipe, Train
 from basewise.training.augment import Corpus, CorpusKey, Draw, draw_augmentation, epoch_order, gather
 from basewise.training.crops import draw_crops
 from basewise.training.schedules import warmup_steps
@@ -23,6 +23,16 @@ class Plan:
     total: int
     warmup: int
     validate_every: int
+    phases: "tuple[PhasePlan, ...]"
+
+
+class PhasePlan(NamedTuple):
+    """Steps [start, end) of a phase, and how many of them warm up."""
+
+    start: int
+    end: int
+    warmup: int
+    settings: Phase
 
 
 class Batch(NamedTuple):
@@ -50,8 +60,27 @@ def make_plan(recipe: Recipe, epoch_examples: int) -> Plan:
     t = recipe.train
     group = t.batch_size * t.accumulation
     per_epoch = math.ceil(epoch_examples / group)
-    total = t.steps if t.steps is not None else max(1, math.ceil(per_epoch * (t.epochs or 0)))
-    return Plan(group, per_epoch, total, warmup_steps(total, t.warmup), t.validate_every or per_epoch)
+    if t.phases:
+        phases = _plan_phases(t, per_epoch)
+    else:
+        total = t.steps if t.steps is not None else max(1, math.ceil(per_epoch * (t.epochs or 0)))
+        whole = Phase.model_construct(lr=t.lr, head_lr=t.head_lr, freeze_backbone=t.freeze_backbone, scheduler=None)
+        phases = (PhasePlan(0, total, warmup_steps(total, t.warmup), whole),)
+    return Plan(group, per_epoch, phases[-1].end, phases[0].warmup, t.validate_every or per_epoch, phases)
+
+
+def _plan_phases(train: Train, per_epoch: int) -> tuple[PhasePlan, ...]:
+    plans, start = [], 0
+    for phase in train.phases:
+        steps = max(1, math.ceil(per_epoch * phase.epochs))
+        plans.append(PhasePlan(start, start + steps, warmup_steps(steps, train.warmup), phase))
+        start += steps
+    return tuple(plans)
+
+
+def phase_at(plan: Plan, step: int) -> PhasePlan:
+    """Return the phase that optimizer step `step` (0-based) belongs to; the last one beyond the end."""
+    return next((phase for phase in plan.phases if step < phase.end), plan.phases[-1])
 
 
 def step_batches(corpus: Corpus, recipe: Recipe, plan: Plan, step: int) -> list[Batch]:

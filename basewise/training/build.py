@@ -14,7 +14,7 @@ from basewise.recipes.schema import Backbone as BackboneSection
 from basewise.recipes.schema import Recipe
 
 # special tokens around the bases, in families that read characters
-DIALECTS: dict[str, Dialect] = {"convnet": "none", "pyramid": "none", "kmers": "none", "hyenadna": "hub"}
+DIALECTS: dict[str, Dialect] = {"convnet": "none", "pyramid": "none", "kmers": "none", "rules": "none", "hyenadna": "hub"}
 
 
 def new_classifier(recipe: Recipe, window: int | None) -> Classifier:

@@ -25,7 +25,7 @@ from basewise.evaluation.scoring import one_logit, score_logits, scored_labels
 from basewise.recipes.schema import Recipe
 from basewise.training import runs
 from basewise.training.augment import Corpus, epoch_order, make_corpus
-from basewise.training.batches import Batch, Plan, make_plan, step_batches
+from basewise.training.batches import Batch, PhasePlan, Plan, make_plan, phase_at, step_batches
 from basewise.training.losses import LossSettings, label_weights, loss_sum
 from basewise.training.optimizer import MovingAverage, make_optimizer, set_rates, using
 from basewise.training.placement import Placement
@@ -83,6 +83,7 @@ class Trainer:
     average: MovingAverage | None
     progress: runs.Progress
     log: runs.Log | None  # in the first process
+    trainable: frozenset[str]  # names of what may be trained: all, or adapters and head
     groups: Groups | None = None
 
     @property
@@ -114,14 +115,17 @@ def start(
     order = epoch_order(corpus, recipe.train.seed, 0, recipe.train.negatives_per_positive) if groups is None else range(groups.epoch)
     plan = make_plan(recipe, len(order))
     classifier.to(placement.device)
-    optimizer = make_optimizer(classifier, recipe.train)
+    trainable = frozenset(name for name, parameter in classifier.named_parameters() if parameter.requires_grad)
     average = MovingAverage(classifier, recipe.train.ema) if recipe.train.ema else None
-    progress = runs.Progress()
     found = runs.load_checkpoint(folder)
+    progress = found[0] if found is not None else runs.Progress()
+    phase = phase_at(plan, progress.step)
+    optimizer = make_optimizer(classifier, recipe.train, phase.settings, trainable)
     if found is not None:
-        progress, state = found
+        state = found[1]
         classifier.load_state_dict(state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
+        if phase.start < progress.step:  # else the checkpoint stands at the end of the phase before, whose optimizer is done
+            optimizer.load_state_dict(state["optimizer"])
         placement.load_state(state["placement"])
         if average is not None:
             average.updates = state["average_updates"]
@@ -130,7 +134,7 @@ def start(
     if validation.empty:
         logger.warning('the dataset has no example in split "val": the last weights are kept, uncalibrated')
     log = runs.Log(folder / "log.jsonl", progress.step) if placement.rank == 0 else None
-    return Trainer(recipe, folder, classifier, placement, corpus, validation, plan, optimizer, average, progress, log, groups)
+    return Trainer(recipe, folder, classifier, placement, corpus, validation, plan, optimizer, average, progress, log, trainable, groups)
 
 
 def check_labels(recipe: Recipe, examples: pd.DataFrame) -> None:
@@ -150,17 +154,22 @@ def check_labels(recipe: Recipe, examples: pd.DataFrame) -> None:
 def run(trainer: Trainer, report: Callable[[Event], None] | None = None) -> None:
     """Train from where the trainer stands to the end, or until patience runs out; writes checkpoints and log.jsonl."""
     t, plan, now = trainer.recipe.train, trainer.plan, trainer.progress
-    frozen = trainer.groups is not None and trainer.groups.frozen
-    call = trainer.placement.wrap(trainer.classifier.head if frozen else trainer.classifier)
+    phase = phase_at(plan, now.step)
+    call = _begin(trainer, phase)
     plateau = runs.new_plateau(trainer.recipe, now.plateau, higher_is_better=t.metric not in MINIMISED)
     settings = LossSettings(t.loss, t.pos_weight, tuple(t.class_weights), t.focal_gamma, t.focal_alpha)
     clock = time.perf_counter() - now.seconds
     losses: list[Tensor] = []
     trainer.optimizer.zero_grad(set_to_none=True)
     with _generator_of_its_own(trainer.placement.device):
-        trainer.classifier.train()
         while now.step < plan.total and not now.stopped:
-            factor = set_rates(trainer.optimizer, t.scheduler, now.step, plan.total, plan.warmup, plateau.factor)
+            if phase_at(plan, now.step) is not phase:
+                phase = phase_at(plan, now.step)
+                trainer.optimizer = make_optimizer(trainer.classifier, t, phase.settings, trainer.trainable)
+                call = _begin(trainer, phase)
+            schedule = phase.settings.scheduler or t.scheduler
+            cut = plateau.factor if schedule == "plateau" else 1.0
+            factor = set_rates(trainer.optimizer, schedule, now.step - phase.start, phase.end - phase.start, phase.warmup, cut)
             losses.append(_optimizer_step(trainer, call, settings))
             now.step += 1
             last, validate = now.step == plan.total, now.step % plan.validate_every == 0
@@ -171,11 +180,22 @@ def run(trainer: Trainer, report: Callable[[Event], None] | None = None) -> None
                 _check_loss(loss, now.step)
                 if trainer.log is not None:
                     trainer.log.write(
-                        step=now.step, epoch=now.step / plan.steps_per_epoch, loss=loss, lr=t.lr * factor, seconds=now.seconds
+                        step=now.step, epoch=now.step / plan.steps_per_epoch, loss=loss, lr=phase.settings.lr * factor, seconds=now.seconds
                     )
                 scores = _validation_round(trainer, plateau) if last or validate else None
                 if report is not None:
                     report(Event(now.step, plan.total, loss, scores))
+
+
+def _begin(trainer: Trainer, phase: PhasePlan) -> Callable[..., Tensor]:
+    """Return what is called in a phase, in training mode; the batch statistics of a frozen backbone stay as they are."""
+    trainer.classifier.train()
+    if phase.settings.freeze_backbone:
+        for module in trainer.classifier.backbone.modules():  # type: ignore[attr-defined]
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001
+                module.eval()
+    frozen = trainer.groups is not None and trainer.groups.frozen
+    return trainer.placement.wrap(trainer.classifier.head if frozen else trainer.classifier)
 
 
 def _check_loss(loss: float, step: int) -> None:
@@ -260,7 +280,7 @@ def _save(trainer: Trainer) -> None:
     }
     if trainer.average is not None:
         state |= {"average": trainer.average.mean, "average_updates": trainer.average.updates}
-    runs.save_checkpoint(trainer.folder, trainer.progress, state)
+    runs.save_checkpoint(trainer.folder, trainer.progress, state, keep=trainer.recipe.train.keep_checkpoints)
 
 
 def _is_better(value: float | None, best: float | None, metric: str) -> bool:

@@ -1,13 +1,13 @@
 """What is optimised and how: parameter groups, their learning rates over time, and a running mean of weights."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from basewise.recipes.schema import Train
+from basewise.recipes.schema import Phase, Train
 from basewise.training.schedules import factor
 
 NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.RMSNorm)
@@ -19,18 +19,25 @@ def decays(module_name: str, module: nn.Module, name: str, parameter: Tensor) ->
     return parameter.ndim > 1 and name != "bias" and not isinstance(module, NORMS) and not in_filter
 
 
-def make_optimizer(classifier: nn.Module, settings: Train) -> torch.optim.AdamW:
-    """Return AdamW over up to four groups, backbone and head, with and without weight decay; each group keeps its `base_lr`."""
+def make_optimizer(
+    classifier: nn.Module, settings: Train, phase: Phase | None = None, trainable: Container[str] | None = None
+) -> torch.optim.AdamW:
+    """Return AdamW over up to four groups, backbone and head, with and without weight decay; each group keeps its `base_lr`.
+
+    `phase` gives rates and freezing in place of `settings`. Only those named in `trainable` are trained (None: all).
+    """
+    now = phase or settings
     groups: dict[tuple[str, bool], list[Tensor]] = {}
     seen: set[int] = set()
     for module_name, module in classifier.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             where = "backbone" if f"{module_name}.".startswith("backbone.") else "head"
-            parameter.requires_grad_(not (settings.freeze_backbone and where == "backbone"))
+            whole = f"{module_name}.{name}" if module_name else name
+            parameter.requires_grad_((trainable is None or whole in trainable) and not (now.freeze_backbone and where == "backbone"))
             if parameter.requires_grad and id(parameter) not in seen:  # tied weights come once
                 seen.add(id(parameter))
                 groups.setdefault((where, decays(module_name, module, name, parameter)), []).append(parameter)
-    rates = {"backbone": settings.lr, "head": settings.head_lr or settings.lr}
+    rates = {"backbone": now.lr, "head": now.head_lr or now.lr}
     table: list[dict[str, Any]] = [
         {"params": parameters, "lr": rates[where], "base_lr": rates[where], "weight_decay": settings.weight_decay * decay}
         for (where, decay), parameters in sorted(groups.items(), key=lambda item: item[0])

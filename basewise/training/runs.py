@@ -70,12 +70,24 @@ def is_finished(folder: Path) -> bool:
     return (folder / "run.json").is_file()
 
 
-def save_checkpoint(folder: Path, progress: Progress, state: dict[str, Any]) -> None:
-    """Replace the checkpoint by rename; best weights that no checkpoint names any more are removed afterwards."""
-    with atomic_path(folder / "checkpoints" / "last.pt") as path:
+def save_checkpoint(folder: Path, progress: Progress, state: dict[str, Any], *, keep: int = 1) -> None:
+    """Replace the checkpoint by rename; best weights that no checkpoint names any more are removed afterwards.
+
+    With `keep` > 1 the last ones also stay as checkpoints/step-<steps>-best-<best step>.pt: copied over last.pt, training goes on there.
+    """
+    here = folder / "checkpoints"
+    with atomic_path(here / "last.pt") as path:
         torch.save({"progress": asdict(progress), **state}, path)
-    for old in (folder / "checkpoints").glob("best-*.safetensors"):
-        if old != best_path(folder, progress.best_step):
+    kept = {best_path(folder, progress.best_step)}
+    if keep > 1:
+        with atomic_path(here / f"step-{progress.step:08d}-best-{progress.best_step}.pt") as path:
+            shutil.copyfile(here / "last.pt", path)
+        copies = sorted(here.glob("step-*-best-*.pt"))
+        for old in copies[:-keep]:
+            old.unlink()
+        kept |= {here / f"best-{copy.stem.rpartition('-')[2]}.safetensors" for copy in copies[-keep:]}
+    for old in here.glob("best-*.safetensors"):
+        if old not in kept:
             old.unlink()
 
 

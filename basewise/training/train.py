@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from basewise.backbones.classifier import Classifier, save_classifier
+from basewise.backbones.lora import LoraSettings, add_lora, merge_lora
 from basewise.datasets.cohort import Cohort
 from basewise.datasets.folder import Dataset
 from basewise.errors import BasewiseError
@@ -19,6 +20,7 @@ from basewise.provenance import provenance
 from basewise.recipes.schema import Recipe
 from basewise.training import finish, loop, runs
 from basewise.training.build import new_classifier
+from basewise.training.memory import checkpoint_layers
 from basewise.training.placement import Placement
 
 
@@ -52,26 +54,40 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
         classifier = new_classifier(recipe, dataset.manifest.get("window"))
+        total = sum(p.numel() for p in classifier.parameters())
+        if recipe.lora is not None:
+            add_lora(classifier, LoraSettings(**recipe.lora.model_dump()))
+    if recipe.train.gradient_checkpointing:
+        checkpoint_layers(classifier)
     trainer = loop.start(recipe, classifier, examples, folder, placement)
     loop.run(trainer, progress)
-    return _finish(trainer, dataset, examples) if placement.rank == 0 else {}
+    return _finish(trainer, dataset, examples, total) if placement.rank == 0 else {}
 
 
-def _finish(trainer: loop.Trainer, dataset: Dataset, examples: pd.DataFrame) -> dict[str, Any]:
+def _finish(trainer: loop.Trainer, dataset: Dataset, examples: pd.DataFrame, total: int) -> dict[str, Any]:
     recipe, classifier, folder, done = trainer.recipe, trainer.classifier.eval(), trainer.folder, trainer.progress
     classifier.load_state_dict(runs.load_best(folder, done.best_step))
-    verdicts, predictions = finish.settle(recipe, classifier, examples, recipe.train.eval_batch_size or 4 * recipe.train.batch_size)
+    trained = sum(p.numel() for name, p in classifier.named_parameters() if name in trainer.trainable)
+    everything = sum(p.numel() for p in classifier.parameters())
+    if recipe.lora is not None:
+        classifier = merge_lora(classifier)
+    batch_size = recipe.train.eval_batch_size or 4 * recipe.train.batch_size
+    verdicts, predictions = finish.settle(recipe, classifier, examples, batch_size)
+    complete = finish.judge_complete(recipe, classifier, examples, batch_size)
     results = {
         "recipe": recipe.name,
         "kind": recipe.kind,
-        "parameters": sum(p.numel() for p in classifier.parameters()),
+        "parameters": total,
+        "trainable": trained,
+        "trainable_percent": 100 * trained / everything,
         "steps": done.step,
         "stopped_early": done.stopped,
         "best": {"step": done.best_step, "metric": recipe.train.metric, "value": done.best_value},
         "threshold": classifier.config.threshold,
         "calibration": classifier.config.calibration.model_dump(),
         "splits": verdicts,
-        "expected": finish.compare(recipe, verdicts),
+        **({"complete": complete} if complete else {}),
+        "expected": finish.compare(recipe, {**verdicts, "complete": complete}),
     }
     return write_run(folder, recipe, classifier, results, predictions, dataset, seconds=done.seconds)
 

@@ -28,7 +28,7 @@ def test_all_problems_in_one_line_with_hints():
 
 @pytest.mark.parametrize("train", [{}, {"epochs": 1, "steps": 5}])
 def test_one_of_epochs_and_steps(train):
-    with pytest.raises(BasewiseError, match="exactly one of epochs and steps"):
+    with pytest.raises(BasewiseError, match="exactly one of epochs, steps and phases"):
         recipe_from({**MINIMAL, "train": train}, "r")
 
 

@@ -1,0 +1,89 @@
+"""Backbones without weights: published rules that score a base from the bases around it, behind the same interface as every model.
+
+The hidden state (B, T, 1) of a base is the rule's score; a head of weight 1 and a fitted threshold make it a classifier. Both rules read
+both strands at once: the score of a sequence is the mirror of that of its reverse complement. Nothing here has a gradient of use.
+
+g4hunter
+    Every G counts the length of its run of Gs, at most 4, every C minus that; the mean over `window` bases (25), without its sign; a base
+    takes the best window it lies in. Source: Bedrat, Lacroix & Mergny 2016, Nucleic Acids Res. 44:1746, who call windows from 1.2 on.
+zscore
+    Every step between neighbours that alternates purine and pyrimidine counts 1 (CG, GC), 0.5 (CA, TG, AC, GT) or 0.1 (TA, AT), every
+    other step -1; the mean over the ``window - 1`` steps of `window` bases (12, a turn of Z-DNA); a base takes the best window it lies in.
+    Source: alternation, Wang et al. 1979, Nature 282:680; the order of the steps, Ho et al. 1986, EMBO J. 5:2737. The numbers are ours.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from basewise.backbones.tokenizers.character import A, T
+
+WINDOWS = {"g4hunter": 25, "zscore": 12}
+LONGEST = 4  # G4Hunter: longer runs count no more than this
+# rows: first base A C G T, columns: second
+STEPS = ((-1.0, 0.5, -1.0, 0.1), (0.5, -1.0, 1.0, -1.0), (-1.0, 1.0, -1.0, 0.5), (0.1, -1.0, 0.5, -1.0))
+
+
+class Config(BaseModel):
+    """Which rule, and how many bases it averages over (None: the published number)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: Literal["g4hunter", "zscore"]
+    window: Annotated[int, Field(ge=2)] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bases a score is averaged over."""
+        return self.window or WINDOWS[self.rule]
+
+
+class Model(nn.Module):
+    """The rule. Attributes of the Backbone contract, and ``reach``: bases on either side that a score depends on."""
+
+    family = "rules"
+    width = 1
+    max_tokens: int | None = None
+    causal = False
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.reach = config.size - 1 + (LONGEST - 1 if config.rule == "g4hunter" else 0)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the one-hot input (B, T, 4) in the order A C G T; everything else is zeros."""
+        return (ids[..., None] == torch.arange(A, T + 1, device=ids.device)).float()
+
+    def encode(self, embedded: Tensor, mask: Tensor) -> Tensor:
+        """Return scores (B, T, 1); beyond the ends is N."""
+        return self.encode_valid(F.pad(embedded * mask[..., None], (0, 0, self.reach, self.reach)))
+
+    def encode_valid(self, embedded: Tensor) -> Tensor:
+        """Return scores (B, T - 2 * reach, 1) of the bases of (B, T, 4) that have `reach` bases on both sides."""
+        bases = embedded.transpose(1, 2).float()  # (B, 4, T)
+        windows = self._g4hunter(bases) if self.config.rule == "g4hunter" else self._zscore(bases)
+        return F.max_pool1d(windows[:, None], self.config.size, stride=1).transpose(1, 2)  # of the windows a base lies in the best
+
+    def _g4hunter(self, bases: Tensor) -> Tensor:
+        """Return absolute window means (B, windows)."""
+        score = _run_lengths(bases[:, 2]) - _run_lengths(bases[:, 1])
+        return F.avg_pool1d(score[:, None], self.config.size, stride=1)[:, 0].abs()
+
+    def _zscore(self, bases: Tensor) -> Tensor:
+        """Return window means of step scores (B, windows); a step with N counts -1, as one that does not alternate."""
+        weights = torch.tensor(STEPS, device=bases.device) + 1
+        steps = torch.einsum("bit,ij,bjt->bt", bases[..., :-1], weights, bases[..., 1:]) - 1  # (B, T - 1)
+        return F.avg_pool1d(steps[:, None], self.config.size - 1, stride=1)[:, 0]
+
+
+def _run_lengths(there: Tensor) -> Tensor:
+    """Return, for `there` (B, T) of 0 and 1, the length of the run a base lies in, at most LONGEST, without LONGEST - 1 at each end."""
+    total = torch.zeros_like(there)
+    for k in range(1, LONGEST + 1):
+        starts = -F.max_pool1d(-there[:, None], k, stride=1)  # 1 where k in a row begin
+        total = total + F.max_pool1d(F.pad(starts, (k - 1, k - 1)), k, stride=1)[:, 0]
+    return total[:, LONGEST - 1 : total.shape[1] - (LONGEST - 1)]
