@@ -11,7 +11,20 @@ from basewise.errors import BasewiseError
 
 # One module a verb, in the order of --help. A module offers either a function of the verb's name or, for a verb with
 # sub-verbs, a Typer named `app`. Verb modules import nothing heavy at the top: help must start in well under a second.
-VERBS: tuple[str, ...] = ("scan", "build", "train", "evaluate", "baseline", "predict", "overlap", "report", "embed", "models", "ensemble")
+VERBS: tuple[str, ...] = (
+    "scan",
+    "merge",
+    "build",
+    "train",
+    "evaluate",
+    "baseline",
+    "predict",
+    "overlap",
+    "report",
+    "embed",
+    "models",
+    "ensemble",
+)
 
 app = typer.Typer(
     name="basewise",
