@@ -73,6 +73,8 @@ class ScanSummary:
     def files(self) -> dict[Path, str]:
         """Files with what they hold, as text."""
         totals = self.summary["totals"]
+        if "shard" in self.summary:
+            return {self.folder: f"{self.summary['shard']} of {totals['tiles']:,} tiles, for basewise merge"}
         lines = {
             SITES: f"{totals['sites']:,} sites",
             CANDIDATES: f"{totals['candidates']:,} candidates",
@@ -81,8 +83,7 @@ class ScanSummary:
             SUMMARY: "counts and settings",
             "report.html": "figures, open in a browser",
         }
-        there = {self.folder / name: text for name, text in lines.items() if (self.folder / name).exists()}
-        return there or {self.folder: "{shard} of {totals[tiles]:,} tiles, for basewise merge".format(**self.summary)}
+        return {self.folder / name: text for name, text in lines.items() if (self.folder / name).exists()}
 
 
 @dataclass(frozen=True)

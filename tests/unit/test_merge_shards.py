@@ -93,7 +93,7 @@ def test_a_finished_shard_is_kept_and_one_of_another_scan_refused(place, pair):
     before = (pair[1] / SHARD).read_bytes()
     done = scan.scan(options(place, pair[1], shard="1/2"))
     assert (pair[1] / SHARD).read_bytes() == before
-    assert done.files == {pair[1]: "shard 1/2 of 3 tiles, for basewise merge"}
+    assert done.files == {pair[1]: "shard 1/2 of 4 tiles, for basewise merge"}
     with pytest.raises(BasewiseError, match=r"finished shard of another plan .shard was 1/2, is 2/2"):
         scan.scan(options(place, pair[1], shard="2/2"))
     with pytest.raises(BasewiseError, match=r"finished shard of another plan .shard was 1/2, is none"):
@@ -176,7 +176,7 @@ def test_an_interrupted_shard_goes_on(place, pair, tmp_path):
     watcher = Watcher()
     watcher.said.append("go")
     scan.scan(options(place, tmp_path / "one", shard="1/2"), watcher)
-    assert watcher.said[1:] == [f"resuming {tmp_path}/one: 1 of 3 tiles are kept"]
+    assert watcher.said[1:] == [f"resuming {tmp_path}/one: 1 of 4 tiles are kept"]
     merge_shards([tmp_path / "one", pair[0]], tmp_path / "out")
     merge_shards(pair, tmp_path / "straight")
     assert contents(tmp_path / "out") == contents(tmp_path / "straight")
