@@ -42,6 +42,18 @@ def repo() -> Path:
 
 
 @pytest.fixture
+def planted(tmp_path: Path):
+    """Make a small cohort with a planted Y-like contig: planted(share=..., people=...); see basewise.testing.cohorts."""
+
+    def make(**settings):
+        from basewise.testing.cohorts import planted_cohort
+
+        return planted_cohort(tmp_path / "planted", **{"share": 0.1, "autosome": 8000, "people": 16, "variants": 20, **settings})
+
+    return make
+
+
+@pytest.fixture
 def basewise():
     """Run `basewise ARGS` as a user would; assert the exit code, return the finished process with stdout and stderr as text."""
 

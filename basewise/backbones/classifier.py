@@ -123,18 +123,30 @@ class Classifier(nn.Module):
         """Return Tokens, on the CPU, as this classifier was trained to see them."""
         return self.tokenizer.tokenize(sequences, special_tokens=self.config.special_tokens, policy=self.config.policy)
 
-    def hidden(self, tokens: Tokens, embedded: Tensor | None = None) -> Tensor:
-        """Return hidden states (B, T, D), aligned to the tokens; 2 D of them with both strands. `embedded` replaces ``embed(ids)``."""
-        forward = self.backbone.encode(self.backbone.embed(tokens.ids) if embedded is None else embedded, tokens.mask)
+    def embed(self, tokens: Tokens) -> Tensor:
+        """Return the input embeddings: ``forward(tokens, embedded=embed(tokens)) == forward(tokens)``.
+
+        (B, T, D); with both strands (B, T, 2 D), for each token its own embedding and that of its complement, which the reverse pass reads.
+        Padding and special tokens have embeddings as well.
+        """
+        ids = tokens.ids.to(self.device)
+        own = self.backbone.embed(ids)
         if self.config.strands == "forward":
-            return forward
-        mirror = mirror_tokens(tokens)  # (B, T): where the partner base of a token stands
-        if embedded is not None:
-            raise BasewiseError('input embeddings cannot be replaced with strands = "both": complements are taken on ids')
-        complement = torch.tensor(self.tokenizer.complement, device=tokens.ids.device)  # type: ignore[attr-defined]
-        reverse = self.backbone.encode(self.backbone.embed(complement[tokens.ids].gather(1, mirror)), tokens.mask)
+            return own
+        complement = torch.tensor(self.tokenizer.complement, device=self.device)  # type: ignore[attr-defined]
+        return torch.cat([own, self.backbone.embed(complement[ids])], dim=-1)
+
+    def hidden(self, tokens: Tokens, embedded: Tensor | None = None) -> Tensor:
+        """Return hidden states (B, T, D), aligned to the tokens; 2 D of them with both strands. `embedded` replaces `embed(tokens)`."""
+        embedded = self.embed(tokens) if embedded is None else embedded
+        if self.config.strands == "forward":
+            return self.backbone.encode(embedded, tokens.mask)
+        own, partner = embedded.chunk(2, dim=-1)
+        forward = self.backbone.encode(own, tokens.mask)
+        mirror = mirror_tokens(tokens)[..., None]  # (B, T, 1): where the partner base of a token stands
+        reverse = self.backbone.encode(partner.gather(1, mirror.expand_as(partner)), tokens.mask)
         if self.config.kind == "base" or self.config.pool not in ("last", "cls", "official"):  # those read each pass at its own end
-            reverse = reverse.gather(1, mirror[..., None].expand_as(reverse))
+            reverse = reverse.gather(1, mirror.expand_as(reverse))
         return torch.cat([forward, reverse], dim=-1)
 
     def forward(self, tokens: Tokens, embedded: Tensor | None = None, chunks: int | None = None, flank: int = 0) -> Tensor:
@@ -145,7 +157,7 @@ class Classifier(nn.Module):
         tokens
             On any device; moved to the model's.
         embedded
-            (B, T, D) input embeddings in place of those of the ids, for attributions.
+            Input embeddings in place of `embed(tokens)`, for attributions; the same shape.
         chunks
             Kind "individual": how many consecutive rows belong to one individual.
         flank

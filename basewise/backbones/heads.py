@@ -180,7 +180,7 @@ class GroupHead(nn.Module):
 
     def __init__(self, width: int, classes: int, queries: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
-        self.queries = nn.Parameter(torch.randn(queries, width) * 0.02)
+        self.queries = nn.Parameter(torch.empty(queries, width).normal_(std=0.02))
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)

@@ -14,16 +14,22 @@ from basewise.errors import BasewiseError
 VERBS: tuple[str, ...] = (
     "scan",
     "merge",
+    "predict",
     "build",
     "train",
-    "evaluate",
+    "ensemble",
     "baseline",
-    "predict",
+    "evaluate",
     "overlap",
+    "explain",
+    "kmers",
+    "perturb",
+    "attention",
     "report",
     "embed",
     "models",
-    "ensemble",
+    "individuals",
+    "trait",
 )
 
 app = typer.Typer(

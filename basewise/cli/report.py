@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 
 
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="Run folders (basewise train) and output folders (basewise scan), in any mixture.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Run folders (train) and output folders (scan, explain, perturb, attention), mixed.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write; an existing one is replaced.")] = Path("report.html"),
     genome: Annotated[Path | None, typer.Option("-g", "--genome", help="Genome FASTA of the scans, for logo and base composition.")] = None,
     model: Annotated[Path | None, typer.Option("-m", "--model", help="Model or run folder of the scans, for its held-out results.")] = None,
 ) -> None:
-    """Write one self-contained HTML page about runs and scans: figures, tables, limits, provenance.
+    """Write one self-contained HTML page about runs, scans and explanations: figures, tables, limits, provenance.
 
     Several runs, say a model and its baselines, are also compared. The page needs no network, then or later.
 
@@ -33,7 +35,7 @@ def report(
     from basewise.report.page import write_page
 
     chapters = [_chapter(folder, genome, model) for folder in folders]
-    comparison = compare_chapter([folder for folder in folders if not (folder / "summary.json").is_file()])
+    comparison = compare_chapter([folder for folder in folders if (folder / "results.json").is_file()])
     write_page(([comparison] if comparison is not None else []) + chapters, output)
     typer.echo(output)
 
@@ -50,6 +52,12 @@ def _chapter(folder: Path, genome: Path | None, model: Path | None) -> "Chapter"
         from basewise.report.run import run_chapter
 
         return run_chapter(folder)
+    from basewise.report.experiments import explanation_chapter
+
+    chapter = explanation_chapter(folder)
+    if chapter is not None:
+        return chapter
     raise BasewiseError(
-        f"{folder} holds neither summary.json (of basewise scan) nor results.json (of basewise train): is it a finished run or scan?"
+        f"{folder} holds neither summary.json (of basewise scan), results.json (train), explain.json, perturb.json nor attention.json: "
+        "is it finished?"
     )

@@ -37,15 +37,23 @@ def train(
     """
     from basewise.cli.tables import show_verdicts
     from basewise.cli.training_bar import training_bar
+    from basewise.datasets.cohort import is_cohort, open_cohort
     from basewise.datasets.folder import open_dataset
+    from basewise.training.individuals import train_individuals
     from basewise.training.train import train as fit
 
-    resolved = resolve(recipe, data, backbone, init, settings or [], kind_of=lambda path: open_dataset(path).manifest)
+    def manifest_of(path: Path) -> dict[str, Any]:
+        return open_cohort(path).manifest if is_cohort(path) else open_dataset(path).manifest
+
+    resolved = resolve(recipe, data, backbone, init, settings or [], kind_of=manifest_of)
     if resolved.data.path is None:
         raise BasewiseError("the recipe names no dataset: give --data DATASET (basewise build makes one)")
-    dataset = open_dataset(Path(resolved.data.path))
+    path = Path(resolved.data.path)
     with training_bar(resolved.train.metric) as report:
-        results = fit(resolved, dataset, output, resume=resume, force=force, device=device, progress=report)
+        if is_cohort(path):
+            results = train_individuals(resolved, open_cohort(path), output, resume=resume, force=force, device=device, progress=report)
+        else:
+            results = fit(resolved, open_dataset(path), output, resume=resume, force=force, device=device, progress=report)
     if results:
         show_verdicts(results["splits"])
         typer.echo(f"run folder: {output}")
@@ -59,13 +67,16 @@ def resolve(recipe: str | None, data: Path | None, backbone: str | None, init: s
         if data is None or backbone is None:
             raise BasewiseError("give a recipe, or --data DATASET with --backbone NAME; basewise train --help shows examples")
         manifest = kind_of(data)
+        individual = manifest.get("kind") == "individual"
         base = recipe_from(
             {
                 "name": f"{backbone} on {data.name}",
                 "task": str(manifest.get("task") or "custom"),
                 "backbone": {"name": backbone},
-                "head": {"kind": manifest.get("kind", "sequence")},
-                "train": {"epochs": 5, "patience": 5},
+                "head": {"kind": manifest.get("kind", "sequence")} | ({"labels": manifest["labels"]} if individual else {}),
+                "train": {"steps": 2000, "batch_size": 16, "validate_every": 100, "patience": 10}
+                if individual
+                else {"epochs": 5, "patience": 5},
             },
             "the default recipe",
         )

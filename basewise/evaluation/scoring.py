@@ -15,7 +15,7 @@ from basewise.inference.asking import answering, check_device
 
 Floats = npt.NDArray[np.float32]
 
-BASES_A_BATCH = 1 << 20  # long sequences shrink the batch, so that memory stays bounded whatever the data
+BASES_A_BATCH = {"cpu": 1 << 16, "cuda": 1 << 20}  # long sequences shrink the batch: to what stays in a CPU's cache, or in a GPU's memory
 
 
 def score_logits(
@@ -37,7 +37,7 @@ def score_logits(
     answer: list[Any] = [None] * len(bases)
     where = check_device(str(device)) if device is not None else classifier.device
     with answering(classifier, where):
-        for rows in batches_by_length([len(b) for b in bases], batch_size):
+        for rows in batches_by_length([len(b) for b in bases], batch_size, BASES_A_BATCH.get(where.type, 1 << 20)):
             ask = classifier.center_logits if centers else classifier
             logits = ask(classifier.tokenize([bases[r] for r in rows])).float().cpu().numpy()
             for row, values in zip(rows, logits, strict=True):
@@ -54,11 +54,11 @@ def center(bases: Bases, classifier: Classifier) -> Bases:
     return bases[start : start + window]
 
 
-def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Return row numbers in batches of similar length, longest first, at most `batch_size` rows and BASES_A_BATCH bases."""
+def batches_by_length(lengths: Sequence[int], batch_size: int, most_bases: int) -> list[list[int]]:
+    """Return row numbers in batches of similar length, longest first, at most `batch_size` rows and `most_bases` bases (but one row)."""
     batches: list[list[int]] = []
     for row in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
-        room = batches and len(batches[-1]) < batch_size and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= BASES_A_BATCH
+        room = batches and len(batches[-1]) < batch_size and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= most_bases
         if room:
             batches[-1].append(row)
         else:

@@ -74,7 +74,7 @@ class FastHyena:
         self.embedding = cast(Tensor, model.embeddings["word_embeddings"].weight)
         self._filters: dict[tuple[int, int], Tensor] = {}
         with torch.inference_mode():
-            self.layers = [_layer(cast(nn.Module, layer)) for layer in model.layers]
+            self.layers = [_layer(layer) for layer in model.layers]
             self._table = self._three_mers()
 
     def hidden(self, ids: Tensor) -> Tensor:
@@ -207,6 +207,6 @@ def _layer(source: nn.Module) -> _Layer:
     return _Layer(*parts, out_proj, source.norm2, fc1, fc2)  # type: ignore[arg-type]
 
 
-def _linear(source: nn.Module) -> _Linear:
+def _linear(source: object) -> _Linear:
     assert isinstance(source, nn.Linear)
     return _Linear(source.weight[:, :, None, None].clone(memory_format=torch.channels_last), source.bias)

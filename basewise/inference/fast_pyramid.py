@@ -81,7 +81,7 @@ class FastPyramid:
     def __init__(self, model: Model) -> None:
         self.config, self.reach, self.width = model.config, model.reach, model.width
         with torch.inference_mode():
-            self._members = [_member(cast(nn.Module, member)) for member in model.members]
+            self._members = [_member(member) for member in model.members]
 
     def states(self, embedded: Tensor, positions: Tensor) -> Tensor:
         """Return hidden states (N, D) at `positions` int64 (N,), counted behind the first `reach` bases of (1, T, 4)."""
@@ -185,18 +185,18 @@ def _block(source: nn.Module) -> _Block:
     return _Block(_affine(source.first_norm), _conv(source.wide, source.norm), _conv(source.narrow))
 
 
-def _affine(norm: nn.Module) -> _Affine:
+def _affine(norm: object) -> _Affine:
     scale, shift = _scale_shift(norm)
     return _Affine(scale[None, :, None, None].clone(), shift[None, :, None, None].clone())
 
 
-def _scale_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+def _scale_shift(norm: object) -> tuple[Tensor, Tensor]:
     assert isinstance(norm, nn.BatchNorm2d)
     scale = norm.weight * torch.rsqrt(cast(Tensor, norm.running_var) + norm.eps)
     return scale, norm.bias - cast(Tensor, norm.running_mean) * scale
 
 
-def _conv(conv: nn.Module, norm: nn.Module | None = None) -> _Conv:
+def _conv(conv: object, norm: object | None = None) -> _Conv:
     assert isinstance(conv, nn.Conv2d)
     weight, bias = conv.weight, torch.zeros(conv.out_channels) if conv.bias is None else conv.bias
     if norm is not None:

@@ -220,14 +220,17 @@ def _around(genome: Genome, chrom: str, start: int, end: int, strand: str, windo
     """Return the bases of an interval, or `window` bases around its centre base, as read on its strand."""
     if end <= start or end > genome.contigs[chrom]:
         raise BasewiseError(f"interval {chrom}:{start}-{end} is empty or reaches beyond its contig of {genome.contigs[chrom]} bases")
-    minus = strand == "-"
+    bases = genome.window(chrom, *window_around(start, end, strand, window))
+    return to_str(reverse_complement(bases) if strand == "-" else bases)
+
+
+def window_around(start: int, end: int, strand: str, window: int | None) -> tuple[int, int]:
+    """Return [first, last) of the bases read for an interval (see `open_inputs`); it may reach beyond the contig."""
     if window is None:
-        bases = genome.fetch(chrom, start, end)
-    else:
-        center = center_base(start, end, strand)
-        first = center - (window - 1 - window // 2 if minus else window // 2)
-        bases = genome.window(chrom, first, first + window)
-    return to_str(reverse_complement(bases) if minus else bases)
+        return start, end
+    center = center_base(start, end, strand)
+    first = center - (window - 1 - window // 2 if strand == "-" else window // 2)
+    return first, first + window
 
 
 def center_base(start: int, end: int, strand: str) -> int:

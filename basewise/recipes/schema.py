@@ -45,7 +45,7 @@ class Backbone(_Section):
 class Head(_Section):
     """What turns hidden states into answers. `window` None takes the length of the dataset's sequences."""
 
-    kind: Literal["sequence", "base"] = "sequence"
+    kind: Literal["sequence", "base", "individual"] = "sequence"
     pool: Literal["mean", "last", "cls", "center", "official", "official-pool"] = "mean"
     labels: Annotated[tuple[str, ...], Field(min_length=2)] = ("negative", "positive")
     """Names of the labels 0, 1, ...; two make a binary question with one logit."""
@@ -54,7 +54,27 @@ class Head(_Section):
     interpolate: bool = False
     special_tokens: bool | str = True
     """True: as the backbone's tokenizer has it; False: none; or a dialect of the tokenizer by name."""
+    chunk_queries: int = Field(default=4, gt=0)
+    """Kind "individual": learned queries that attend over the chunks of a group."""
     window: int | None = Field(default=None, gt=0)
+
+
+class Chunks(_Section):
+    """Kind "individual": what is drawn from a genome. See `basewise.datasets.chunks.ChunkSettings` for the first six."""
+
+    count: int = Field(default=16, gt=0)
+    length: int = Field(default=3072, gt=0)
+    max_n: Fraction = 0.5
+    """Chunks with more N are drawn again; 1.0 takes all, as published."""
+    short: Literal["pad", "keep", "drop"] = "pad"
+    drop: tuple[str, ...] = ()
+    force: tuple[str, ...] = ()
+    """Contigs of which validation groups hold at least one chunk, in individuals that have them; training groups too with `force_train`."""
+    force_train: bool = False
+    validation_groups: int = Field(default=16, gt=0)
+    """Groups of each individual of split val that choose the weights; the same ones at every validation."""
+    pool: int = Field(default=4096, gt=0)
+    """Chunks of each individual that stand for its genome: embedded once where the backbone is frozen, and for the closing verdict."""
 
 
 class Augment(_Section):
@@ -170,6 +190,7 @@ class Recipe(_Section):
     data: Data = Data()
     backbone: Backbone
     head: Head = Head()
+    chunks: Chunks = Chunks()
     train: Train
     evaluate: Evaluate = Evaluate()
     expected: tuple[Expected, ...] = ()
@@ -177,7 +198,7 @@ class Recipe(_Section):
 
     @property
     def kind(self) -> str:
-        """ "sequence" or "base"."""
+        """ "sequence", "base" or "individual"."""
         return self.head.kind
 
 

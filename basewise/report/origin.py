@@ -20,3 +20,12 @@ def origin_section(facts: Mapping[str, Any], inputs: Iterable[tuple[str, str, st
         Fact("Licence", "basewise and its embedded models: Apache-2.0. Another model's weights carry the licence of their model card.")
     )
     return Section("origin", "Where this comes from", (Facts(tuple(rows)),))
+
+
+def origin_of(said: Mapping[str, Any]) -> Section:
+    """Return the last section of a chapter from explain.json, perturb.json or attention.json."""
+    inputs: list[tuple[str, str, str | None]] = [("Input", said["input"]["name"], said["input"]["sha256"])]
+    if said["genome"] is not None:
+        inputs.append(("Genome", said["genome"]["name"], said["genome"]["sha256"]))
+    inputs.append(("Model weights", said["model"]["task"], said["model"]["sha256"]))
+    return origin_section(said["provenance"], inputs)

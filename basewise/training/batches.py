@@ -30,15 +30,19 @@ class Batch(NamedTuple):
 
     sequences: list[npt.NDArray[np.uint8]]
     labels: npt.NDArray[np.int64]  # (B,) or (B, L) padded with -1
+    chunks: int = 1  # sequences of each label: N for groups of kind "individual"
+    vectors: npt.NDArray[np.float32] | None = None  # (B, N, D) chunk embeddings in place of sequences, where the backbone is frozen
 
     def share(self, rank: int, processes: int) -> "Batch":
         """Return the part of process `rank`; where none is left, one sequence that is not scored keeps the processes in step."""
         if processes == 1:
             return self
-        part = slice(rank, None, processes)
-        if self.sequences[part]:
-            return Batch(self.sequences[part], self.labels[part])
-        return Batch(self.sequences[:1], np.full_like(self.labels[:1], -1))
+        labels, part = self.labels[rank::processes], slice(rank, None, processes)
+        if not len(labels):
+            labels, part = np.full_like(self.labels[:1], -1), slice(0, 1)
+        groups = [self.sequences[i : i + self.chunks] for i in range(0, len(self.sequences), self.chunks)]
+        mine = [sequence for group in groups[part] for sequence in group]
+        return Batch(mine, labels, self.chunks, None if self.vectors is None else self.vectors[part])
 
 
 def make_plan(recipe: Recipe, epoch_examples: int) -> Plan:

@@ -93,4 +93,6 @@ def ensemble(run_folders: Sequence[Path], dataset: Dataset, output: Path, *, hal
 
 def _shape(classifier: Classifier) -> dict[str, Any]:
     config = classifier.config.model_dump(mode="json", exclude={"calibration", "threshold", "provenance"})
-    return {**config, "family": classifier.backbone.family, **classifier.backbone.config.model_dump(mode="json")}  # type: ignore[attr-defined]
+    backbone: dict[str, Any] = classifier.backbone.config.model_dump(mode="json")  # type: ignore[attr-defined]
+    backbone.pop("dropout", None)  # matters in training alone
+    return {**config, "family": classifier.backbone.family, **backbone}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from basewise.evaluation.scoring import one_logit, score_logits, scored_labels
 from basewise.recipes.schema import Recipe
 from basewise.training import runs
 from basewise.training.augment import Corpus, epoch_order, make_corpus
-from basewise.training.batches import Plan, make_plan, step_batches
+from basewise.training.batches import Batch, Plan, make_plan, step_batches
 from basewise.training.losses import LossSettings, label_weights, loss_sum
 from basewise.training.optimizer import MovingAverage, make_optimizer, set_rates, using
 from basewise.training.placement import Placement
@@ -46,6 +46,28 @@ class Event(NamedTuple):
     validation: Metrics | None
 
 
+class Groups(Protocol):
+    """Where the batches of kind "individual" come from; `basewise.training.individuals` makes one."""
+
+    @property
+    def frozen(self) -> bool:
+        """True where batches hold chunk embeddings, so that only the head runs."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """Groups that count as an epoch."""
+        ...
+
+    def batches(self, step: int) -> list[Batch]:
+        """Return the batches of optimizer step `step`, a function of the step alone."""
+        ...
+
+    def validation_logits(self, classifier: Classifier) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return labels (S,) and logits (S, C) of the validation groups."""
+        ...
+
+
 @dataclass
 class Trainer:
     """The moving parts of one training."""
@@ -61,6 +83,7 @@ class Trainer:
     average: MovingAverage | None
     progress: runs.Progress
     log: runs.Log | None  # in the first process
+    groups: Groups | None = None
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -76,13 +99,20 @@ def check_metric(recipe: Recipe) -> None:
         raise BasewiseError(f"train.metric is {recipe.train.metric!r}, expected one of {', '.join(known)}.{hint}")
 
 
-def start(recipe: Recipe, classifier: Classifier, examples: pd.DataFrame, folder: Path, placement: Placement) -> Trainer:
-    """Return a trainer at its last checkpoint, or at step 0 where there is none. `examples` have columns sequence, label and split."""
-    corpus = make_corpus(examples[examples["split"] == "train"], recipe.kind)
-    if not len(corpus):
+def start(
+    recipe: Recipe, classifier: Classifier, examples: pd.DataFrame, folder: Path, placement: Placement, groups: Groups | None = None
+) -> Trainer:
+    """Return a trainer at its last checkpoint, or at step 0 where there is none.
+
+    `examples` have columns sequence, label and split; with `groups` (kind "individual") label and split, one row an individual.
+    """
+    train_part = examples[examples["split"] == "train"]
+    corpus = make_corpus(train_part if groups is None else train_part.iloc[:0].assign(sequence=""), recipe.kind)
+    if train_part.empty:
         raise BasewiseError('the dataset has no example in split "train"')
     check_labels(recipe, examples)
-    plan = make_plan(recipe, len(epoch_order(corpus, recipe.train.seed, 0, recipe.train.negatives_per_positive)))
+    order = epoch_order(corpus, recipe.train.seed, 0, recipe.train.negatives_per_positive) if groups is None else range(groups.epoch)
+    plan = make_plan(recipe, len(order))
     classifier.to(placement.device)
     optimizer = make_optimizer(classifier, recipe.train)
     average = MovingAverage(classifier, recipe.train.ema) if recipe.train.ema else None
@@ -100,7 +130,7 @@ def start(recipe: Recipe, classifier: Classifier, examples: pd.DataFrame, folder
     if validation.empty:
         logger.warning('the dataset has no example in split "val": the last weights are kept, uncalibrated')
     log = runs.Log(folder / "log.jsonl", progress.step) if placement.rank == 0 else None
-    return Trainer(recipe, folder, classifier, placement, corpus, validation, plan, optimizer, average, progress, log)
+    return Trainer(recipe, folder, classifier, placement, corpus, validation, plan, optimizer, average, progress, log, groups)
 
 
 def check_labels(recipe: Recipe, examples: pd.DataFrame) -> None:
@@ -120,7 +150,8 @@ def check_labels(recipe: Recipe, examples: pd.DataFrame) -> None:
 def run(trainer: Trainer, report: Callable[[Event], None] | None = None) -> None:
     """Train from where the trainer stands to the end, or until patience runs out; writes checkpoints and log.jsonl."""
     t, plan, now = trainer.recipe.train, trainer.plan, trainer.progress
-    call = trainer.placement.wrap(trainer.classifier)
+    frozen = trainer.groups is not None and trainer.groups.frozen
+    call = trainer.placement.wrap(trainer.classifier.head if frozen else trainer.classifier)
     plateau = runs.new_plateau(trainer.recipe, now.plateau, higher_is_better=t.metric not in MINIMISED)
     settings = LossSettings(t.loss, t.pos_weight, tuple(t.class_weights), t.focal_gamma, t.focal_alpha)
     clock = time.perf_counter() - now.seconds
@@ -163,14 +194,15 @@ def _optimizer_step(trainer: Trainer, call: Callable[..., Tensor], settings: Los
     """Take one optimizer step and return its loss (on the device): the mean over the whole accumulated batch, all processes together."""
     t, place, step = trainer.recipe.train, trainer.placement, trainer.progress.step
     torch.manual_seed(_seed_of(t.seed, step, place.rank))
-    parts = step_batches(trainer.corpus, trainer.recipe, trainer.plan, step)
+    groups = trainer.groups
+    parts = step_batches(trainer.corpus, trainer.recipe, trainer.plan, step) if groups is None else groups.batches(step)
     weight = sum(float(label_weights(torch.from_numpy(part.labels), settings).sum()) for part in parts)
     total = torch.zeros((), device=place.device)
     flank = t.flank if t.crop is not None else 0
     for part in parts:
         mine = part.share(place.rank, place.processes)
         with place.autocast():
-            logits = call(trainer.classifier.tokenize(mine.sequences), flank=flank)
+            logits = _call(trainer, call, mine, flank)
         labels = torch.from_numpy(mine.labels)
         labels = labels[:, flank : flank + logits.shape[1]] if labels.ndim == 2 else labels
         loss = loss_sum(logits, labels.to(place.device), settings) / max(weight, 1e-12)
@@ -180,6 +212,13 @@ def _optimizer_step(trainer: Trainer, call: Callable[..., Tensor], settings: Los
     if trainer.average is not None:
         trainer.average.update(trainer.classifier)
     return place.sum(total)
+
+
+def _call(trainer: Trainer, call: Callable[..., Tensor], batch: Batch, flank: int) -> Tensor:
+    if batch.vectors is not None:
+        return call(torch.from_numpy(batch.vectors).to(trainer.placement.device))
+    tokens = trainer.classifier.tokenize(batch.sequences)
+    return call(tokens, flank=flank) if trainer.groups is None else call(tokens, chunks=batch.chunks)
 
 
 def _seed_of(*numbers: int) -> int:
@@ -234,8 +273,12 @@ def validation_scores(trainer: Trainer) -> Metrics:
     """Return `loss` (plain log loss, in nats) and all metrics at threshold 0.5 on the validation split, bases pooled for kind "base"."""
     t, kind = trainer.recipe.train, trainer.recipe.kind
     with trainer.placement.autocast():
-        logits = score_logits(trainer.classifier, trainer.validation["sequence"].tolist(), batch_size=t.eval_batch_size or 4 * t.batch_size)
-    labels, flat, _ = scored_labels(trainer.validation, logits, kind)
+        if trainer.groups is not None:
+            labels, flat = trainer.groups.validation_logits(trainer.classifier)
+        else:
+            size = t.eval_batch_size or 4 * t.batch_size
+            logits = score_logits(trainer.classifier, trainer.validation["sequence"].tolist(), batch_size=size)
+            labels, flat, _ = scored_labels(trainer.validation, logits, kind)
     if not len(labels):
         raise BasewiseError('split "val" holds no scored label')
     if not np.isfinite(flat).all():

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from basewise.backbones.classifier import Classifier, save_classifier
+from basewise.datasets.cohort import Cohort
 from basewise.datasets.folder import Dataset
 from basewise.errors import BasewiseError
 from basewise.files import atomic_path, read_json, write_json
@@ -81,7 +82,7 @@ def write_run(
     classifier: Classifier,
     results: dict[str, Any],
     predictions: pd.DataFrame,
-    dataset: Dataset,
+    dataset: Dataset | Cohort,
     *,
     half: bool = False,
     **facts: Any,

@@ -21,3 +21,11 @@ def test_site_columns_are_documented(repo):
     )
     table = text.split("Columns of `sites.bed.gz`")[1].split("## ")[0]
     assert [column for column in call_sites(candidates, 0.5).columns if column not in table] == []
+
+
+def test_trait_columns_are_documented(repo):
+    from basewise.inference.evidence import by_contig
+
+    chunks = pd.DataFrame({"label": [0, 0], "contig": ["a", "b"], "attention": [1.0, 1.0], "effect": [0.1, -0.3]})
+    text = (repo / "docs/file_formats.md").read_text().split("`contigs.tsv` (`")[1].split("`)")[0]
+    assert text.split() == by_contig(chunks).columns.tolist()

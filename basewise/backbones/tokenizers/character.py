@@ -53,6 +53,7 @@ class CharacterTokenizer:
 
     vocabulary_size = len(VOCABULARY)
     pad_id = PAD
+    mask_id = MASK
     complement = COMPLEMENT
 
     def __init__(self, special_tokens: Dialect = "hub", pad_side: PadSide = "right") -> None:
