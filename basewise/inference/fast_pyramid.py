@@ -172,8 +172,8 @@ def _member(source: nn.Module) -> _Member:
         stem=_conv(source.stem),
         fine=tuple(map(_block, source.fine)),  # type: ignore[arg-type]
         norm=_affine(source.norm),
-        coarse_stem=_conv(coarse.stem, coarse.stem_norm),  # type: ignore[union-attr, arg-type]
-        coarse_second=_conv(coarse.second, coarse.second_norm),  # type: ignore[union-attr, arg-type]
+        coarse_stem=_conv(coarse.stem, coarse.stem_norm),  # type: ignore[union-attr]
+        coarse_second=_conv(coarse.second, coarse.second_norm),  # type: ignore[union-attr]
         levels=tuple(tuple(map(_block, blocks)) for blocks in coarse.levels),  # type: ignore[union-attr]
         down=tuple(map(_conv, coarse.down)),  # type: ignore[union-attr, arg-type]
         up_norms=tuple(map(_affine, coarse.up_norms)),  # type: ignore[union-attr, arg-type]
