@@ -25,6 +25,7 @@ def connect(address: str | None, workers: int | None, *, gpu: bool = False) -> i
     Raises BasewiseError when Ray is not installed, cannot be reached, or has no GPU where one is asked for.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a Ray begun here: as other worker processes; Ray's own choice is 15
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
