@@ -25,15 +25,15 @@ def plain(model: hyenadna.Model, ids: Tensor) -> Tensor:
 
 
 def seconds(runs: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, float]:
-    """Return the fastest round of each, rounds alternating: a busy machine slows all of them."""
+    """Return the CPU time of the fastest round of each, one thread, rounds alternating: a busy machine slows all of them."""
     for run in runs.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            begin = time.perf_counter()
+            begin = time.thread_time()
             run()
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(time.thread_time() - begin)
     return {name: min(each) for name, each in times.items()}
 
 
