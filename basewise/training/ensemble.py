@@ -16,6 +16,7 @@ from basewise.backbones.registry import build_backbone
 from basewise.backbones.weights import assign_weights
 from basewise.datasets.folder import Dataset
 from basewise.errors import BasewiseError
+from basewise.files import read_json
 from basewise.recipes.schema import load_recipe
 from basewise.training import finish, runs
 from basewise.training.train import prepare_examples, write_run
@@ -74,21 +75,29 @@ def ensemble(run_folders: Sequence[Path], dataset: Dataset, output: Path, *, hal
     examples = prepare_examples(recipe, dataset)
     runs.open_run(output, recipe, resume=False, force=force)
     verdicts, predictions = finish.settle(recipe, joined, examples, recipe.train.eval_batch_size or 4 * recipe.train.batch_size)
-    seeds = [load_recipe(folder / "recipe.toml").train.seed for folder in run_folders]
+    members = [_member(folder) for folder in run_folders]
     results = {
         "recipe": recipe.name,
         "kind": recipe.kind,
         "parameters": sum(p.numel() for p in joined.parameters()),
-        "steps": recipe.train.steps,
-        "stopped_early": False,
-        "best": {"step": recipe.train.steps, "metric": recipe.train.metric, "value": verdicts["val"]["metrics"].get(recipe.train.metric)},
-        "members": {"seeds": seeds, "half": half},
+        "steps": sum(member["steps"] for member in members),
+        "best": {"step": sum(member["best_step"] for member in members), "metric": recipe.train.metric},
+        "members": members,
+        "half": half,
         "threshold": joined.config.threshold,
         "calibration": joined.config.calibration.model_dump(),
         "splits": verdicts,
         "expected": finish.compare(recipe, verdicts),
     }
-    return write_run(output, recipe, joined, results, predictions, dataset, half=half, seeds=seeds)
+    return write_run(output, recipe, joined, results, predictions, dataset, half=half, members=members)
+
+
+def _member(folder: Path) -> dict[str, Any]:
+    """Return what tells a member's training from its siblings'."""
+    recipe, results = load_recipe(folder / "recipe.toml"), read_json(folder / "results.json")
+    t = recipe.train
+    facts = {"seed": t.seed, "weight_decay": t.weight_decay, "mutate": t.augment.mutate, "dropout": recipe.backbone.config.get("dropout")}
+    return {**facts, "steps": results["steps"], "best_step": results["best"]["step"]}
 
 
 def _shape(classifier: Classifier) -> dict[str, Any]:

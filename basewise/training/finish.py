@@ -103,13 +103,13 @@ def model_card(recipe: Recipe, classifier: Classifier, results: dict[str, Any], 
     """Return the README.md of a run: what it is, data, numbers with intervals, limits, how to rebuild."""
     config = classifier.config
     size = f"A {classifier.backbone.family} classifier of {results['parameters']:,} parameters for task `{config.task}`"
-    best, calibration = results["best"], config.calibration
+    calibration = config.calibration
     lines = [
         f"# {recipe.name}",
         "",
         f"{size} (kind {config.kind}, labels {', '.join(config.labels)}, window {config.window or 'any'}).",
         "",
-        f"- weights at the start: {recipe.backbone.init}; kept: step {best['step']} of {results['steps']}, by validation {best['metric']}",
+        *_origin(recipe, results),
         f"- threshold {config.threshold:.4g} ({recipe.evaluate.threshold}, chosen on the validation split)",
         f"- probability = sigmoid(logit / {calibration.temperature:.4g} + {calibration.bias:.4g})",
         "",
@@ -137,6 +137,21 @@ def model_card(recipe: Recipe, classifier: Classifier, results: dict[str, Any], 
         lines += ["", f"Source: {recipe.source.paper} {recipe.source.table}".rstrip(), "", recipe.source.notes]
     lines += ["", "Rebuild: `basewise train recipe.toml --data DATASET -o RUN` with the recipe.toml in this run's folder.", ""]
     return "\n".join(lines)
+
+
+def _origin(recipe: Recipe, results: dict[str, Any]) -> list[str]:
+    """Return the card's lines on where the weights come from: one training, or the members of an ensemble."""
+    start, metric = f"weights at the start: {recipe.backbone.init}", results["best"]["metric"]
+    if "members" not in results:
+        return [f"- {start}; kept: step {results['best']['step']} of {results['steps']}, by validation {metric}"]
+    stored = ", weights stored as float16" if results["half"] else ""
+    lines = [
+        f"- {start}; mean logit of {len(results['members'])} networks trained apart, each kept at its best validation {metric}{stored}"
+    ]
+    for member in results["members"]:
+        facts = ", ".join(f"{name} {value}" for name, value in member.items() if name not in ("steps", "best_step"))
+        lines.append(f"  - {facts}: step {member['best_step']} of {member['steps']}")
+    return lines
 
 
 def _cell(entry: dict[str, float | None]) -> str:
