@@ -38,14 +38,23 @@ class ImplicitFilter(nn.Module):
 
     def taps(self, length: int) -> Tensor:
         """Return the filter (D, length) in float32, whatever the weights are stored in."""
+        return self.channels(*self.features(length), slice(None))
+
+    def features(self, length: int) -> tuple[Tensor, Tensor]:
+        """Return what all channels share: the last hidden layer (length, order) and time (length, 1), float32."""
         h, t = position_features(self.l_max, self.emb_dim, length, str(self.bias.device))  # (length, emb_dim), (length, 1)
         sine = self.implicit_filter["1"]
-        *hidden, last = [stage for stage in self.implicit_filter.values() if isinstance(stage, nn.Linear)]
+        *hidden, _ = [stage for stage in self.implicit_filter.values() if isinstance(stage, nn.Linear)]
         for linear in hidden:
             h = sine(F.linear(h, linear.weight.float(), linear.bias.float()))
-        h = F.linear(h, last.weight.float())  # (length, D)
-        window = torch.exp(-t * decay_rates(self.width).to(t.device).abs()) + SHIFT
-        return (h * window).T
+        return h, t
+
+    def channels(self, h: Tensor, t: Tensor, part: slice) -> Tensor:
+        """Return the taps (channels, length) of the channels of `part` from `features`."""
+        *_, last = [stage for stage in self.implicit_filter.values() if isinstance(stage, nn.Linear)]
+        taps = F.linear(h, last.weight[part].float())  # (length, channels)
+        window = torch.exp(-t * decay_rates(self.width)[part].to(t.device).abs()) + SHIFT
+        return (taps * window).T
 
     def forward(self, u: Tensor) -> Tensor:
         """Return u (B, D, L) convolved with its past, plus u times the skip weights; float32 inside, the dtype of u outside."""

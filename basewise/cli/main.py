@@ -13,6 +13,7 @@ from basewise.errors import BasewiseError
 # sub-verbs, a Typer named `app`. Verb modules import nothing heavy at the top: help must start in well under a second.
 VERBS: tuple[str, ...] = (
     "scan",
+    "merge",
     "predict",
     "build",
     "train",

@@ -20,6 +20,10 @@ def scan(
     force: Annotated[bool, typer.Option("--force", help="Replace what basewise wrote in OUT.")] = False,
     tile_size: Annotated[int | None, typer.Option(help="Bases a unit of work (rounded up to whole cells); changes no result.")] = None,
     batch_size: Annotated[int, typer.Option(help="Windows gathered at a time, for models that score windows; changes no result.")] = 4096,
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted scan in OUT, or begin it anew.")] = True,
+    shard: Annotated[str | None, typer.Option(help="i/n: do the i-th of n parts, each in its own OUT; then basewise merge.")] = None,
+    engine: Annotated[str, typer.Option(help="local (processes on this machine) or ray.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join, with --engine ray; default: one on this machine.")] = None,
 ) -> None:
     """Find poly(A) sites in a genome, on both strands, with the embedded model or one of yours.
 
@@ -33,6 +37,10 @@ def scan(
         basewise scan genome.fa.gz -o out --genes genes.gtf.gz --regions chr19.bed --workers 2
 
         basewise scan genome.fa -o out -m my_run --threshold 0.8
+
+        basewise scan genome.fa -o part2 --shard 2/10
+
+        basewise scan genome.fa -o out --engine ray --address auto
     """
     from functools import partial
 
@@ -42,7 +50,9 @@ def scan(
     from basewise.inference.scan import scan as run_scan
     from basewise.report.scan import write_scan_report
 
-    options = ScanOptions(genome, out, model, regions, genes, threshold, workers, device, force, tile_size, batch_size)
+    options = ScanOptions(
+        *(genome, out, model, regions, genes, threshold, workers, device, force, tile_size, batch_size, resume, shard, engine, address)
+    )
     with Bases("scanning") as progress:
         done = run_scan(options, progress, partial(write_scan_report, genome=genome, model_folder=find_model(model)))
     for path, content in done.files.items():

@@ -18,13 +18,18 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
+from basewise.backbones.base import Tokens
 from basewise.backbones.classifier import Classifier
+from basewise.backbones.heads import SequenceHead
 from basewise.errors import BasewiseError
 from basewise.genome.alphabet import Bases, reverse_complement
 from basewise.inference.asking import BaseTokens, answering, base_tokens
+from basewise.inference.fast_hyena import DIRECT, FastHyena, fast_hyena
+from basewise.inference.fast_pyramid import FastPyramid, fast_pyramid
 
-CHUNK = 8192  # bases encoded together by the dense way: large enough that the halo costs little, small enough for the cache
-_CHUNKS_A_CELL = {"cpu": 8, "cuda": 64}
+CHUNK = 32768  # bases encoded together by the dense way: large enough that the halo of kilobases costs little
+_PIECE = 8192  # bases of them at a time on a CPU where the halo is small: these stay in the cache
+_CHUNKS_A_CELL = {"cpu": 2, "cuda": 16}
 _SPAN_STEP = 256
 _WINDOWS_A_GROUP = {"cpu": 32, "cuda": 2048}  # measured on CPUs: 16-32 windows stay in cache (SPEED notes); a GPU wants thousands
 
@@ -49,6 +54,8 @@ class Scorer:
     layout: BaseTokens | None
     window: int
     reach: int | None
+    fast: FastPyramid | None = None
+    hyena: FastHyena | None = None
 
     @property
     def halo(self) -> int:
@@ -99,10 +106,18 @@ class Scorer:
             tokens = self.classifier.tokenize(list(windows))
         else:
             tokens = self.layout.tokens(torch.from_numpy(windows).to(self.device).long())
-        logits = self.classifier(tokens)
+        logits = self.classifier(tokens) if self.hyena is None else self.hyena_logits(self.hyena, tokens)
         if self.classifier.config.kind == "base":
             logits = logits[:, windows.shape[1] // 2]
         return self._probabilities(logits)
+
+    def hyena_logits(self, hyena: FastHyena, tokens: Tokens) -> Tensor:
+        """Return what the classifier answers for `tokens` without padding, by the fast forward."""
+        head = self.classifier.head
+        if self.classifier.config.pool == "last" and isinstance(head, SequenceHead):
+            return head.score(hyena.last(tokens.ids))
+        logits: Tensor = head(hyena.hidden(tokens.ids), tokens)
+        return logits
 
     def _score_dense(self, fetch: Fetch, positions: Positions, strands: Strands, length: int | None) -> Probabilities:
         """Encode the chunks of one cell that hold positions, each strand by itself, and read the hidden states there."""
@@ -116,12 +131,19 @@ class Scorer:
                 span = CHUNK
                 if length is not None and stacked == 1:  # the last chunk of a contig, or a small contig: no work far beyond its end
                     span = min(CHUNK, -(-(length - batch[0][0] * CHUNK) // _SPAN_STEP) * _SPAN_STEP)
-                hidden = self._hidden(self._chunk_ids(fetch, [number for number, _ in batch], stacked, span, strand))
-                for row, (number, at) in enumerate(batch):
-                    inside = positions[at] - number * CHUNK
-                    where = torch.from_numpy(inside if strand > 0 else span - 1 - inside).to(self.device)
-                    answers[at] = self._probabilities(self.classifier.head.score(hidden[row, where]))  # type: ignore[operator]
+                ids = self._chunk_ids(fetch, [number for number, _ in batch], stacked, span, strand)
+                inside = [positions[at] - number * CHUNK for number, at in batch]
+                where = [torch.from_numpy(p if strand > 0 else span - 1 - p).to(self.device) for p in inside]
+                for (_, at), states in zip(batch, self._states(ids, where), strict=True):
+                    answers[at] = self._probabilities(self.classifier.head.score(states))  # type: ignore[operator]
         return answers
+
+    def _states(self, ids: Tensor, where: list[Tensor]) -> list[Tensor]:
+        """Return the hidden states (N, D) at `where` of each row of base ids (B, L), for the first rows."""
+        if self.fast is not None:
+            return [self.fast.states(self.classifier.backbone.embed(ids), *where)]
+        hidden = self._hidden(ids)
+        return [hidden[row, at] for row, at in enumerate(where)]
 
     def _chunk_ids(self, fetch: Fetch, numbers: list[int], stacked: int, span: int, strand: int) -> Tensor:
         """Return ids int64 (stacked, span + 2 * reach) of the chunks `numbers` on a strand; rows that are left over hold N."""
@@ -136,6 +158,10 @@ class Scorer:
     def _hidden(self, ids: Tensor) -> Tensor:
         """Return hidden states (B, L - 2 * reach, D) of base ids (B, L): those whose neighbours are all there."""
         backbone, reach = self.classifier.backbone, self.reach or 0
+        length = ids.shape[1] - 2 * reach
+        if self.device.type == "cpu" and length > _PIECE > 2 * reach and getattr(backbone, "grid", 1) == 1:
+            pieces = range(0, length, _PIECE)
+            return torch.cat([self._hidden(ids[:, low : low + _PIECE + 2 * reach]) for low in pieces], dim=1)
         embedded = backbone.embed(ids)
         if hasattr(backbone, "encode_valid"):
             valid: Tensor = backbone.encode_valid(embedded)
@@ -180,7 +206,11 @@ def scorer(classifier: Classifier, *, device: torch.device, batch_size: int = 40
         )
     if dense and not can:
         raise BasewiseError(f"{classifier.backbone.family} as configured cannot read hidden states of long stretches; leave dense out")
-    return Scorer(classifier, device, batch_size, layout, window, reach if can and dense is not False else None)
+    goes = can and dense is not False
+    short = layout is not None and config.strands == "forward" and window + len(layout.prefix + layout.suffix) <= DIRECT
+    hyena = fast_hyena(classifier.backbone) if short else None
+    fast = fast_pyramid(classifier.backbone, device)
+    return Scorer(classifier, device, batch_size, layout, window, reach if goes else None, fast, hyena)
 
 
 def score_positions(

@@ -1,7 +1,7 @@
 """Who does the tiles: this process, or several on this machine. The answers are the same bytes.
 
 An executor takes `open_worker` (picklable, called once a process; it loads genome and model and returns the function that does
-one tile) and the tiles, and yields results as tiles end, in any order. Another engine (Ray, a batch system) is another such function.
+one tile) and the tiles, and yields results as tiles end, in any order. `ray_executor` is another such function.
 """
 
 import multiprocessing
@@ -26,6 +26,8 @@ class TileResult(NamedTuple):
     candidates: int
     seconds: dict[str, float]
 
+
+GO_ON = "what is done is kept, run the same command again to go on"
 
 DoTile = Callable[[Tile], TileResult]
 OpenWorker = Callable[[], AbstractContextManager[DoTile]]
@@ -92,12 +94,24 @@ def _receive(connection: Connection, process: SpawnProcess, tile: Tile) -> TileR
         process.join()
         raise BasewiseError(
             f"a worker died (exit code {process.exitcode}) on {tile}, perhaps for lack of memory; "
-            "what is done is kept, run the same command again to go on, with fewer --workers or a smaller --tile-size"
+            f"{GO_ON}, with fewer --workers or a smaller --tile-size"
         ) from None
+    return judged(answer)
+
+
+def judged(answer: TileResult | tuple[str, str]) -> TileResult:
+    """Return what a worker sent, or raise the error it tells (see `failed`)."""
     if isinstance(answer, TileResult):
         return answer
     kind, message = answer
-    raise BasewiseError(message if kind == "BasewiseError" else f"{message}; what is done is kept, run the same command again to go on")
+    raise BasewiseError(message if kind == "BasewiseError" else f"{message}; {GO_ON}")
+
+
+def failed(tile: Tile | None, error: Exception) -> tuple[str, str]:
+    """Return kind and text of an error of a worker, picklable whatever the error holds; `tile` None: it could not start."""
+    if isinstance(error, BasewiseError):
+        return "OSError" if isinstance(error.__cause__, OSError) else "BasewiseError", str(error)  # a failed write can be tried again
+    return type(error).__name__, _failed(tile, error) if tile else f"a worker could not start: {error!r}"
 
 
 def _failed(tile: Tile, error: BaseException) -> str:
@@ -117,11 +131,8 @@ def _work(open_worker: OpenWorker, connection: Connection) -> None:
                 except EOFError:
                     return
                 connection.send(do_tile(tile))
-    except BasewiseError as error:
-        kind = "OSError" if isinstance(error.__cause__, OSError) else "BasewiseError"  # a write that failed can be tried again
-        connection.send((kind, str(error)))
     except Exception as error:
-        connection.send((type(error).__name__, _failed(tile, error) if tile else f"a worker could not start: {error!r}"))
+        connection.send(failed(tile, error))
 
 
 def _end_with_parent() -> None:

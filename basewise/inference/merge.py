@@ -55,15 +55,14 @@ class Part(NamedTuple):
     probability: npt.NDArray[np.float32]
 
 
-def read_parts(folder: Path, tiles: Sequence[Tile]) -> Iterator[Part]:
-    """Yield the parts in the order of `tiles`, one in memory at a time."""
+def read_parts(folders: Sequence[Path], tiles: Sequence[Tile]) -> Iterator[Part]:
+    """Yield the parts in the order of `tiles`, one in memory at a time; n folders are those of shards 1/n to n/n."""
     for tile in tiles:
+        path = folders[tile.index % len(folders)] / tile.part
         try:
-            table = pq.read_table(folder / tile.part, use_threads=False)
+            table = pq.read_table(path, use_threads=False)
         except (OSError, pa.ArrowInvalid) as error:
-            raise BasewiseError(
-                f"part {folder / tile.part} of {tile} cannot be read ({error}); delete it and run the same command again"
-            ) from error
+            raise BasewiseError(f"part {path} of {tile} cannot be read ({error}); delete it and run the same command again") from error
         about = json.loads(table.schema.metadata[b"basewise"])
         yield Part(tile, about["bases"], about["seconds"], *(column.to_numpy() for column in table.columns))
 

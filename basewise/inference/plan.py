@@ -1,12 +1,13 @@
 """What a scan will do, written down before it starts: tiles, the facts its answers depend on, and whether OUT may be used.
 
-An output folder is in one of four states, told by its files alone:
+An output folder is in one of five states, told by its files alone:
 
 =============  =======================================================================================
 new            nothing but basewise's marker: start
 interrupted    plan.json, no run.json: same plan -> the parts in .parts/ are kept and the rest is done
 merged         plan.json says so: all final files are there, only the tidying is left
 finished       run.json: refused without --force
+shard done     shard.json: the parts wait in .parts/ for `basewise merge`; asked again, nothing is done
 =============  =======================================================================================
 
 Every step is a rename, so a process killed at any moment leaves one of these states and at most some ``.partial-*`` files.
@@ -29,7 +30,7 @@ from basewise.errors import BasewiseError
 from basewise.files import MARKER, prepare_output_folder, read_json, write_json
 from basewise.inference.regions import Regions
 
-PLAN, RUN, PARTS, PARTIAL = "plan.json", "run.json", ".parts", ".partial-*"
+PLAN, RUN, SHARD, PARTS, PARTIAL = "plan.json", "run.json", "shard.json", ".parts", ".partial-*"
 _GO_ON = "what is done is kept, run the same command again to go on"
 _ORPHANS_WAIT = 60.0  # seconds a new run waits for the workers of a killed one to notice and stop
 
@@ -78,6 +79,20 @@ def make_tiles(contigs: Mapping[str, int], tile_size: int, regions: Regions | No
     return tuple(tiles)
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return (i, n) of "i/n", 1 <= i <= n; BasewiseError for anything else."""
+    first, slash, last = text.partition("/")
+    if slash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last):
+        return int(first), int(last)
+    raise BasewiseError(f"--shard is {text!r}, expected i/n with 1 <= i <= n, as in 2/10")
+
+
+def shard_tiles(tiles: Sequence[Tile], shard: tuple[int, int]) -> tuple[Tile, ...]:
+    """Return every n-th tile from the i-th on, for shard (i, n): all shards see all parts of the genome, so they take alike long."""
+    number, count = shard
+    return tuple(tile for tile in tiles if tile.index % count == number - 1)
+
+
 def differences(then: Facts, now: Facts) -> list[str]:
     """Return one phrase for each fact that is not the same, in the order of `now`."""
     keys = [*now, *(key for key in then if key not in now)]
@@ -91,11 +106,12 @@ def _short(value: object) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """An output folder that is ours to write: tiles already done, and whether even the final files are."""
+    """An output folder that is ours to write: tiles already done, and whether even the final files (or a shard's parts) all are."""
 
     folder: Path
     done: frozenset[int]
     merged: bool
+    shard_done: bool = False
 
     @property
     def parts(self) -> Path:
@@ -104,8 +120,10 @@ class Claim:
 
 
 @contextmanager
-def claim(folder: str | Path, plan: Plan, *, force: bool = False) -> Iterator[Claim]:
+def claim(folder: str | Path, plan: Plan, *, force: bool = False, resume: bool = True) -> Iterator[Claim]:
     """Take `folder` for this plan: begin, resume, or refuse in one line; nobody else can take it meanwhile.
+
+    Without `resume` an interrupted scan, of this or another plan, is begun anew; `force` does so with a finished one too.
 
     Raises
     ------
@@ -122,7 +140,7 @@ def claim(folder: str | Path, plan: Plan, *, force: bool = False) -> Iterator[Cl
         raise BasewiseError(f"cannot create output folder {folder}: {error.strerror or error}; choose a writable place") from error
     with _locked(folder):
         try:
-            yield _open(folder, plan, force=force)
+            yield _open(folder, plan, force=force, resume=resume)
         except OSError as error:
             raise BasewiseError(f"cannot write in {folder}: {error.strerror or error}; {_GO_ON}") from error
         except BasewiseError as error:
@@ -131,18 +149,26 @@ def claim(folder: str | Path, plan: Plan, *, force: bool = False) -> Iterator[Cl
             raise
 
 
-def _open(folder: Path, plan: Plan, *, force: bool) -> Claim:
+def _open(folder: Path, plan: Plan, *, force: bool, resume: bool) -> Claim:
     if not force and (folder / RUN).exists():
         raise BasewiseError(f"output folder {folder} holds a finished scan; choose another -o or add --force to replace it")
-    if force or not (folder / PLAN).exists():
-        _start(folder, plan, force=force)
+    if not force and (folder / SHARD).exists():
+        changed = differences(read_json(folder / SHARD).get("facts", {}), plan.facts)
+        if changed:
+            raise BasewiseError(
+                f"output folder {folder} holds a finished shard of another plan ({'; '.join(changed)}); "
+                "choose another -o or add --force to replace it"
+            )
+        return Claim(folder, frozenset(tile.index for tile in plan.tiles), merged=False, shard_done=True)
+    if force or not resume or not (folder / PLAN).exists():
+        _start(folder, plan, force=force or (folder / PLAN).exists())
         return Claim(folder, frozenset(), merged=False)
     stored = read_json(folder / PLAN)
     changed = differences(stored.get("facts", {}), plan.facts)
     if changed:
         raise BasewiseError(
             f"output folder {folder} holds an interrupted scan of another plan ({'; '.join(changed)}); "
-            "repeat its options to go on, or add --force to start anew"
+            "repeat its options to go on, or add --no-resume to start anew"
         )
     (folder / PARTS).mkdir(exist_ok=True)
     _wait_for_orphans(folder / PARTS)
@@ -193,6 +219,14 @@ def finish(claimed: Claim, plan: Plan, record: Mapping[str, Any]) -> None:
         {**record, "merged": True, "sha256": plan.sha256, "facts": dict(plan.facts), "tiles": len(plan.tiles)},
     )
     tidy(claimed.folder)
+
+
+def finish_shard(claimed: Claim, plan: Plan, record: Mapping[str, Any]) -> None:
+    """Say that the parts of a shard are all there: plan.json becomes shard.json by one rename."""
+    write_json(
+        claimed.folder / PLAN, {**record, "merged": False, "sha256": plan.sha256, "facts": dict(plan.facts), "tiles": len(plan.tiles)}
+    )
+    os.replace(claimed.folder / PLAN, claimed.folder / SHARD)
 
 
 def tidy(folder: Path) -> None:

@@ -5,11 +5,11 @@ The model never sees the genome as a whole: memory is bounded by the tile.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
@@ -22,10 +22,12 @@ from basewise.genome.intervals import read_bed
 from basewise.inference.calls import GAP
 from basewise.inference.executors import TileResult, run_processes, run_serial
 from basewise.inference.merge import CANDIDATES, SITES, TRACKS, merge_candidates, read_parts, write_sites, write_tracks
-from basewise.inference.plan import Claim, Plan, claim, finish, make_tiles, tidy
+from basewise.inference.plan import Claim, Plan, claim, finish, finish_shard, make_tiles, parse_shard, shard_tiles, tidy
+from basewise.inference.ray_executor import connect, run_ray
 from basewise.inference.regions import Regions, merge_regions
 from basewise.inference.tally import Tally
 from basewise.inference.tiles import ScanJob, open_worker
+from basewise.inference.watcher import Silent, Watcher
 from basewise.provenance import provenance, version
 
 SUMMARY = "summary.json"
@@ -39,6 +41,8 @@ class ScanOptions:
 
     ``threshold`` None: the model's own. ``workers`` None: one a core on the CPU, one on CUDA. ``tile_size`` None: chosen from the
     genome's size; always rounded up to whole cells of the engine. ``tile_size``, ``workers`` and ``batch_size`` change no result.
+    ``resume`` False begins an interrupted scan anew. ``shard`` "i/n": the i-th of n parts, for `merge_shards`. ``engine`` "ray": tiles
+    are done on the Ray at ``address``, or on one started on this machine.
     """
 
     genome: Path
@@ -52,6 +56,10 @@ class ScanOptions:
     force: bool = False
     tile_size: int | None = None
     batch_size: int = 4096
+    resume: bool = True
+    shard: str | None = None
+    engine: str = "local"
+    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,8 @@ class ScanSummary:
     def files(self) -> dict[Path, str]:
         """Files with what they hold, as text."""
         totals = self.summary["totals"]
+        if "shard" in self.summary:
+            return {self.folder: f"{self.summary['shard']} of {totals['tiles']:,} tiles, for basewise merge"}
         lines = {
             SITES: f"{totals['sites']:,} sites",
             CANDIDATES: f"{totals['candidates']:,} candidates",
@@ -76,40 +86,8 @@ class ScanSummary:
         return {self.folder / name: text for name, text in lines.items() if (self.folder / name).exists()}
 
 
-class Watcher(Protocol):
-    """Who is told how a scan goes; every method returns at once."""
-
-    def say(self, text: str) -> None:
-        """Take a sentence worth telling."""
-
-    def begin(self, bases: int) -> None:
-        """Learn how many bases are to be scanned now."""
-
-    def advance(self, bases: int, candidates: int) -> None:
-        """Learn that a tile of that many bases is done."""
-
-    def stage(self, name: str) -> None:
-        """Learn what comes after the tiles."""
-
-
-class Silent:
-    """A Watcher that tells nobody."""
-
-    def say(self, text: str) -> None:
-        """Do nothing."""
-
-    def begin(self, bases: int) -> None:
-        """Do nothing."""
-
-    def advance(self, bases: int, candidates: int) -> None:
-        """Do nothing."""
-
-    def stage(self, name: str) -> None:
-        """Do nothing."""
-
-
 @dataclass(frozen=True)
-class _Inputs:
+class ScanInputs:
     """The opened inputs of a scan, checked against one another."""
 
     genome: Genome
@@ -140,32 +118,42 @@ def scan(options: ScanOptions, watcher: Watcher | None = None, report: Callable[
     """
     watcher = watcher or Silent()
     begun = time.time()
-    inputs = _open_inputs(options)
-    contigs = inputs.genome.contigs
-    plan = Plan(inputs.facts, make_tiles(contigs, inputs.tile_size, inputs.regions))
-    with inputs.genome, claim(options.out, plan, force=options.force) as claimed:
+    inputs = open_inputs(options)
+    tiles = make_tiles(inputs.genome.contigs, inputs.tile_size, inputs.regions)
+    if options.shard is not None:
+        tiles = shard_tiles(tiles, parse_shard(options.shard))
+    plan = Plan(inputs.facts, tiles)
+    with inputs.genome, claim(options.out, plan, force=options.force, resume=options.resume) as claimed:
         if claimed.merged:
             watcher.say(f"{claimed.folder}: all files were there, only tidied up")
             tidy(claimed.folder)
             return ScanSummary(claimed.folder, read_json(claimed.folder / SUMMARY))
         if claimed.done:
             watcher.say(f"resuming {claimed.folder}: {len(claimed.done)} of {len(plan.tiles)} tiles are kept")
-        workers = _do_tiles(options, inputs, plan, claimed, watcher)
-        summary = _merge(options, inputs, plan, claimed, watcher, {"begun": begun, "tiles": time.time(), "workers": workers})
+        workers = 0 if claimed.shard_done else _do_tiles(options, inputs, plan, claimed, watcher)
+        if options.shard is not None:
+            if not claimed.shard_done:
+                finish_shard(claimed, plan, provenance(**record_of(options, inputs), paths=_paths(options)))
+            return ScanSummary(claimed.folder, {"shard": f"shard {options.shard}", "totals": {"tiles": len(plan.tiles)}})
+        clock = {"begun": begun, "tiles": time.time(), "workers": workers}
+        summary = write_files(inputs, plan, [claimed.parts], claimed.folder, watcher, clock)
         if report is not None:
             watcher.stage("report")
             report(claimed.folder)
-        finish(claimed, plan, provenance(**_record(options, inputs), timing=summary["timing"]))
+        finish(claimed, plan, provenance(**record_of(options, inputs), timing=summary["timing"]))
     return ScanSummary(claimed.folder, summary)
 
 
-def _do_tiles(options: ScanOptions, inputs: _Inputs, plan: Plan, claimed: Claim, watcher: Watcher) -> int:
+def _do_tiles(options: ScanOptions, inputs: ScanInputs, plan: Plan, claimed: Claim, watcher: Watcher) -> int:
     """Do the tiles that are not done yet; return how many processes did it."""
     todo = [tile for tile in plan.tiles if tile.index not in claimed.done]
-    workers = min(_workers(options), max(len(todo), 1))
+    workers = min(_workers(options), max(len(todo), 1)) if todo else 1
     job = ScanJob(inputs.genome, options.model, claimed.parts, inputs.regions, options.device, options.batch_size)
     open_one = partial(open_worker, job)
-    results: Iterator[TileResult] = run_serial(open_one, todo) if workers == 1 else run_processes(open_one, todo, workers)
+    if options.engine == "ray":
+        results: Iterator[TileResult] = run_ray(open_one, todo, workers, gpu=options.device != "cpu")
+    else:
+        results = run_serial(open_one, todo) if workers == 1 else run_processes(open_one, todo, workers)
     size = {tile.index: tile.end - tile.start for tile in todo}
     watcher.begin(sum(size.values()))
     for result in results:
@@ -174,19 +162,21 @@ def _do_tiles(options: ScanOptions, inputs: _Inputs, plan: Plan, claimed: Claim,
 
 
 def _workers(options: ScanOptions) -> int:
+    if options.engine == "ray":
+        return connect(options.address, options.workers, gpu=options.device != "cpu")
     if options.workers is not None:
         return options.workers
     return len(os.sched_getaffinity(0)) if options.device == "cpu" else 1
 
 
-def _merge(
-    options: ScanOptions, inputs: _Inputs, plan: Plan, claimed: Claim, watcher: Watcher, clock: Mapping[str, float]
+def write_files(
+    inputs: ScanInputs, plan: Plan, parts: Sequence[Path], folder: Path, watcher: Watcher, clock: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Write all final files but report.html and run.json; return the summary."""
-    folder, contigs = claimed.folder, inputs.genome.contigs
+    """Write all final files but report.html and run.json from the folders of parts (see `read_parts`); return the summary."""
+    contigs = inputs.genome.contigs
     watcher.stage("merge")
     tally = Tally(contigs, inputs.genes)
-    sites = merge_candidates(read_parts(claimed.parts, plan.tiles), folder / CANDIDATES, inputs.threshold, GAP, inputs.genes, tally)
+    sites = merge_candidates(read_parts(parts, plan.tiles), folder / CANDIDATES, inputs.threshold, GAP, inputs.genes, tally)
     write_sites(sites, folder / SITES)
     watcher.stage("tracks")
     write_tracks(folder / CANDIDATES, contigs, folder)
@@ -204,7 +194,7 @@ def _merge(
     return summary
 
 
-def _open_inputs(options: ScanOptions) -> _Inputs:
+def open_inputs(options: ScanOptions) -> ScanInputs:
     """Open and check everything a scan reads, before anything is written."""
     from basewise.backbones.classifier import find_model, load_classifier
     from basewise.inference.asking import check_device
@@ -233,6 +223,7 @@ def _open_inputs(options: ScanOptions) -> _Inputs:
         "threshold": threshold,
         "device": device.type,
         "tile size": tile_size,
+        **({} if options.shard is None else {"shard": options.shard}),
     }
     window = classifier.config.window
     about = {
@@ -247,10 +238,10 @@ def _open_inputs(options: ScanOptions) -> _Inputs:
         "gap": GAP,
         "device": device.type,
     }
-    return _Inputs(genome, regions, genes, threshold, tile_size, facts, about)
+    return ScanInputs(genome, regions, genes, threshold, tile_size, facts, about)
 
 
-def _record(options: ScanOptions, inputs: _Inputs) -> dict[str, Any]:
+def record_of(options: ScanOptions, inputs: ScanInputs) -> dict[str, Any]:
     """Return what run.json tells beside versions and the plan."""
     return {
         "verb": "scan",
@@ -264,11 +255,27 @@ def _record(options: ScanOptions, inputs: _Inputs) -> dict[str, Any]:
             "workers": options.workers,
             "tile_size": inputs.tile_size,
             "batch_size": options.batch_size,
+            "engine": options.engine,
         },
     }
 
 
+def _paths(options: ScanOptions) -> dict[str, str | None]:
+    """Return where the inputs are, absolute, so that shards can be merged from anywhere."""
+    from basewise.backbones.classifier import find_model
+
+    files = {"genome": options.genome, "regions": options.regions, "genes": options.genes}
+    model = options.model if find_model(options.model) != Path(options.model) else str(Path(options.model).absolute())
+    return {**{name: None if path is None else str(Path(path).absolute()) for name, path in files.items()}, "model": model}
+
+
 def _check_numbers(options: ScanOptions) -> None:
+    if options.engine not in ("local", "ray"):
+        raise BasewiseError(f"--engine is {options.engine!r}, expected local or ray")
+    if options.address is not None and options.engine != "ray":
+        raise BasewiseError("--address is where a Ray cluster is; add --engine ray")
+    if options.shard is not None:
+        parse_shard(options.shard)
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise BasewiseError(f"--threshold is {options.threshold}, expected a probability between 0 and 1")
     for flag, value in (("--workers", options.workers), ("--tile-size", options.tile_size), ("--batch-size", options.batch_size)):

@@ -133,3 +133,45 @@ def test_predict_at_candidates_equals_scan(place, plain, tmp_path):
     assert list(answers.columns) == ["chrom", "start", "end", "name", "score", "strand", "probability"]
     assert len(answers) > 50
     assert answers["probability"].tolist() == pytest.approx(table["probability"].tolist(), abs=1e-5)
+
+
+def test_shards_are_merged(basewise, place, plain, tmp_path):
+    for number in (2, 1):
+        done = run("scan", place / "g.fa", "-o", tmp_path / f"part{number}", "-m", place / "model", "--shard", f"{number}/2")
+        assert done.stdout == f"{tmp_path}/part{number}\tshard {number}/2 of 1 tiles, for basewise merge\n"
+    run("merge", tmp_path / "part1", tmp_path / "part2", "-o", tmp_path / "out")
+    for name in ("sites.bed.gz", "candidates.parquet", "plus.bw", "minus.bw"):
+        assert (plain / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    assert "<html" in (tmp_path / "out" / "report.html").read_text()
+    with pytest.raises(BasewiseError, match="1 of 2 shards are here, missing 2/2"):
+        run("merge", tmp_path / "part1", "-o", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--shard", "3/2"), "--shard is '3/2', expected i/n"),
+        (("--engine", "slurm"), "--engine is 'slurm', expected local or ray"),
+        (("--address", "auto"), "add --engine ray"),
+    ],
+)
+def test_flags_of_engines_and_shards_are_checked(place, tmp_path, flags, message):
+    with pytest.raises(BasewiseError, match=message):
+        run("scan", place / "g.fa", "-o", tmp_path / "out", "-m", place / "model", *flags)
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_resume_begins_anew(place, plain, tmp_path):
+    out = tmp_path / "out"
+    run("scan", place / "g.fa", "-o", out, "-m", place / "model", "--shard", "1/1")
+    (out / "shard.json").rename(out / "plan.json")  # as if interrupted before the end
+    before = {path.name: path.stat().st_ino for path in (out / ".parts").iterdir()}
+    run("scan", place / "g.fa", "-o", out, "-m", place / "model", "--shard", "1/1")
+    assert {path.name: path.stat().st_ino for path in (out / ".parts").iterdir()} == before  # kept
+    (out / "shard.json").rename(out / "plan.json")
+    with pytest.raises(BasewiseError, match=r"another plan .threshold was 0.55, is 0.3; .*--no-resume"):
+        run("scan", place / "g.fa", "-o", out, "-m", place / "model", "--threshold", THRESHOLD)
+    run("scan", place / "g.fa", "-o", out, "-m", place / "model", "--threshold", THRESHOLD, "--no-resume")
+    assert read_json(out / "summary.json")["threshold"] == THRESHOLD
+    with pytest.raises(BasewiseError, match="finished scan"):
+        run("scan", place / "g.fa", "-o", out, "-m", place / "model", "--no-resume")

@@ -100,7 +100,7 @@ def test_another_plan_is_refused_with_its_differences_and_replaced_by_force(tmp_
     with claim(tmp_path, PLAN_OF_TWO):
         pass
     other = replace(PLAN_OF_TWO, facts={**FACTS, "threshold": 0.9})
-    with pytest.raises(BasewiseError, match=r"another plan \(threshold was 0.5, is 0.9\).*--force"), claim(tmp_path, other):
+    with pytest.raises(BasewiseError, match=r"another plan \(threshold was 0.5, is 0.9\).*--no-resume"), claim(tmp_path, other):
         pass
     with claim(tmp_path, other, force=True):
         assert json.loads((tmp_path / PLAN).read_text())["facts"]["threshold"] == 0.9

@@ -1,0 +1,77 @@
+"""HyenaDNA-tiny's forward at L = 103 on one core: plain form, mean-pool and last-token readers of the fast one, side by side.
+
+Plain: the filter evaluated at every call and applied by FFT of size 2 L. Random weights, windows as a scan cuts them. Rounds alternate.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from basewise.backbones import hyenadna
+from basewise.inference.asking import one_thread
+from basewise.inference.fast_hyena import FastHyena
+
+WINDOWS, TOKENS, ROUNDS = 32, 103, 9
+TARGETS = {"mean": 2.0, "last": 3.5}
+
+
+def plain(model: hyenadna.Model, ids: Tensor) -> Tensor:
+    for layer in model.layers:
+        layer.mixer.filter_fn._cache.clear()  # noqa: SLF001
+    return model.encode(model.embed(ids), torch.ones_like(ids, dtype=torch.bool))
+
+
+def seconds(runs: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, float]:
+    """Return the CPU time of the fastest round of each, one thread, rounds alternating: a busy machine slows all of them."""
+    for run in runs.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            begin = time.thread_time()
+            run()
+            times[name].append(time.thread_time() - begin)
+    return {name: min(each) for name, each in times.items()}
+
+
+def main() -> dict[str, Any]:
+    torch.manual_seed(0)
+    model = hyenadna.Model(hyenadna.Config(d_model=128, n_layer=2, d_inner=512, l_max=1026)).eval()
+    ids = torch.randint(7, 11, (WINDOWS, TOKENS))
+    weight = torch.randn(128) / 128**0.5
+    with one_thread(), torch.inference_mode():
+        fast = FastHyena(model)
+        readers = {
+            "plain": lambda: plain(model, ids),
+            "fast, mean-pool head": lambda: fast.hidden(ids).mean(1) @ weight,
+            "fast, last-token head": lambda: fast.last(ids) @ weight,
+        }
+        expected = plain(model, ids)
+        away = {
+            "plain": 0.0,
+            "fast, mean-pool head": float((readers["fast, mean-pool head"]() - expected.mean(1) @ weight).abs().max()),
+            "fast, last-token head": float((readers["fast, last-token head"]() - expected[:, -1] @ weight).abs().max()),
+        }
+        took = seconds(readers, ROUNDS)
+    if max(away.values()) > 1e-5:
+        raise AssertionError(f"logits differ by more than 1e-5: {away}")
+    rows = [
+        {
+            "forward": name,
+            "windows/s": WINDOWS / took[name],
+            "ratio to plain": took["plain"] / took[name],
+            "largest logit difference": f"{away[name]:.1e}",
+        }
+        for name in readers
+    ]
+    for row in rows:
+        print(row)
+    print(f"targets: mean-pool >= {TARGETS['mean']}x, last-token >= {TARGETS['last']}x")
+    return {"title": "HyenaDNA-tiny forward, windows of 101 bases, fp32, one core", "rows": rows}
+
+
+if __name__ == "__main__":
+    main()
