@@ -17,7 +17,7 @@ from basewise.backbones.weights import assign_weights
 from basewise.datasets.folder import Dataset
 from basewise.errors import BasewiseError
 from basewise.files import read_json
-from basewise.recipes.schema import load_recipe
+from basewise.recipes.schema import Recipe, load_recipe
 from basewise.training import finish, runs
 from basewise.training.train import prepare_examples, write_run
 
@@ -81,7 +81,8 @@ def ensemble(run_folders: Sequence[Path], dataset: Dataset, output: Path, *, hal
         "kind": recipe.kind,
         "parameters": sum(p.numel() for p in joined.parameters()),
         "steps": sum(member["steps"] for member in members),
-        "best": {"step": sum(member["best_step"] for member in members), "metric": recipe.train.metric},
+        "stopped_early": False,
+        "best": {"step": sum(member["best_step"] for member in members), "metric": recipe.train.metric, "value": _value(verdicts, recipe)},
         "members": members,
         "half": half,
         "threshold": joined.config.threshold,
@@ -90,6 +91,12 @@ def ensemble(run_folders: Sequence[Path], dataset: Dataset, output: Path, *, hal
         "expected": finish.compare(recipe, verdicts),
     }
     return write_run(output, recipe, joined, results, predictions, dataset, half=half, members=members)
+
+
+def _value(verdicts: dict[str, Any], recipe: Recipe) -> float | None:
+    """Return what the joined model reaches on split "val" of the metric its members were chosen by."""
+    value: float | None = verdicts.get("val", {}).get("metrics", {}).get(recipe.train.metric, {}).get("value")
+    return value
 
 
 def _member(folder: Path) -> dict[str, Any]:
