@@ -22,7 +22,7 @@ from basewise.genome.fasta import open_genome
 from basewise.interpretation.attribute import Settings, attribute
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "chr22_20-21Mb.fa.gz"
-WINDOWS, COMPARED, ROUNDS, BATCH, STEPS = 1000, 24, 4, 8, 50
+WINDOWS, COMPARED, ROUNDS, BATCH, STEPS = 1000, 16, 3, 8, 50
 TOLERANCE, TARGET_RATIO = 1e-3, 3
 
 
