@@ -135,7 +135,6 @@ def test_flags_change_the_scores(place, tmp_path, model, data, flags):
         (["--method", "smoothgrad", "--samples", 3], ["--samples", 4]),
         (["--method", "smoothgrad", "--samples", 3], ["--signed"]),
         (["--method", "ism"], ["--around", 2]),
-        (["--tolerance", 0.5], ["--tolerance", 1e-6]),
     ],
 )
 def test_finer_flags(place, tmp_path, base, flags):
