@@ -24,6 +24,7 @@ from basewise.backbones.classifier import Classifier
 from basewise.interpretation.base import Attribution, Bucket, Doubles, batches, chosen, collect, explained, gradients
 
 ROUNDS = ((16, 1), (32, 1), (64, 1), (64, 6), (128, 6), (256, 6), (512, 6))  # points and power of each try
+FAR = 30  # an error so many times too large skips a try
 ROUNDING = 2e-6  # of the larger of the two logits: sums in float32 are not better than that
 Steps = int | Literal["auto"]
 
@@ -62,19 +63,21 @@ def integrate_until(
     """Return token scores (n, c, T), float64, and the place in `rounds_of(steps)` of the sum each example took (n,)."""
     n = len(bucket.examples)
     rounds = rounds_of(steps)
-    waiting = np.arange(n)
-    taken = np.zeros(n, dtype=np.int64)
+    due, taken = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     scores = torch.zeros(bucket.tokens.ids.shape, dtype=torch.float64, device=change.device)
     for number, (count, power) in enumerate(rounds):
+        waiting = np.flatnonzero(due == number)
+        if not len(waiting):
+            continue
         index = torch.from_numpy(waiting).to(change.device)
         scores[index] = _integrate(classifier, bucket, baseline, waiting, count, power, batch_size)
         taken[waiting] = number
         error = (scores[index].sum((1, 2)) - change[index].double()).abs()
         rounding = ROUNDING * torch.maximum(start[index].abs(), (start + change)[index].abs()).double()
-        missed = error > torch.maximum(tolerance * change[index].double().abs(), rounding)
-        waiting = waiting[missed.cpu().numpy()]
-        if not len(waiting):
-            break
+        limit = torch.maximum(tolerance * change[index].double().abs(), rounding)
+        excess = (error / limit).cpu().numpy()
+        further = np.where(excess > FAR, 2, 1)  # twice the points do not mend an error as large as that
+        due[waiting] = np.where(excess > 1, np.minimum(number + further, max(number + 1, len(rounds) - 1)), len(rounds))
     return scores, taken
 
 
