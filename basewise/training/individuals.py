@@ -18,7 +18,6 @@ from basewise.datasets.chunks import choose_individuals, draw_chunks, key_of, un
 from basewise.datasets.cohort import Cohort
 from basewise.errors import BasewiseError
 from basewise.evaluation.judge import judge
-from basewise.files import read_json
 from basewise.inference.trait import Floats, Pool, chunk_settings, chunk_vectors, curve, curve_inputs, head_probabilities, pool_outputs
 from basewise.recipes.schema import Recipe
 from basewise.training import finish, loop, runs
@@ -132,12 +131,9 @@ def train_individuals(
     check_cohort(recipe, cohort)
     placement = Placement(device, recipe.train.precision)
     folder = Path(run_folder)
-    if resume and runs.is_finished(folder):
-        runs.open_run(folder, recipe, resume=True, force=False)
-        found: dict[str, Any] = read_json(folder / "results.json")
+    found = runs.begin(folder, recipe, resume=resume, force=force, first=placement.rank == 0)
+    if found is not None:
         return found
-    if placement.rank == 0:
-        runs.open_run(folder, recipe, resume=resume, force=force)
     placement.wait()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)

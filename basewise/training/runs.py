@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from basewise.errors import BasewiseError
-from basewise.files import MARKER, atomic_path, prepare_output_folder
+from basewise.files import MARKER, atomic_path, prepare_output_folder, read_json
 from basewise.recipes.schema import Recipe, load_recipe, recipe_to_toml
 from basewise.training.schedules import Plateau
 
@@ -63,6 +63,17 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
         keys = sorted(set(old) | set(new))
         return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)]
     return [] if old == new else [f"{where} was {old!r}, is {new!r}"]
+
+
+def begin(folder: Path, recipe: Recipe, *, resume: bool, force: bool, first: bool) -> dict[str, Any] | None:
+    """Open the run folder (in the `first` process) and return None; of a finished run that is resumed, what its results.json holds."""
+    if resume and is_finished(folder):
+        open_run(folder, recipe, resume=True, force=False)
+        found: dict[str, Any] = read_json(folder / "results.json")
+        return found
+    if first:
+        open_run(folder, recipe, resume=resume, force=force)
+    return None
 
 
 def is_finished(folder: Path) -> bool:

@@ -15,7 +15,7 @@ from basewise.backbones.lora import LoraSettings, add_lora, merge_lora
 from basewise.datasets.cohort import Cohort
 from basewise.datasets.folder import Dataset
 from basewise.errors import BasewiseError
-from basewise.files import atomic_path, read_json, write_json
+from basewise.files import atomic_path, write_json
 from basewise.provenance import provenance
 from basewise.recipes.schema import Recipe
 from basewise.training import finish, loop, runs
@@ -44,12 +44,9 @@ def train(
     examples = prepare_examples(recipe, dataset)
     placement = Placement(device, recipe.train.precision)
     folder = Path(run_folder)
-    if resume and runs.is_finished(folder):
-        runs.open_run(folder, recipe, resume=True, force=False)
-        found: dict[str, Any] = read_json(folder / "results.json")
+    found = runs.begin(folder, recipe, resume=resume, force=force, first=placement.rank == 0)
+    if found is not None:
         return found
-    if placement.rank == 0:
-        runs.open_run(folder, recipe, resume=resume, force=force)
     placement.wait()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
