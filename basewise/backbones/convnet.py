@@ -6,6 +6,8 @@
 Beyond the ends of a sequence is N, at every layer: the input is extended by `reach` Ns on both sides and every convolution is "valid", so
 the hidden state of a base is one function of the ``2 * reach + 1`` bases around it, wherever the sequence was cut. A network that pads
 each layer with zeros would instead tell the distance to the cut. Padding in a batch is N too and needs no mask.
+
+Convolutions run as two-dimensional ones of height 1 with channels last: on a CPU two to three times as fast as one-dimensional ones.
 """
 
 from typing import Annotated, Literal, cast
@@ -47,6 +49,7 @@ class Config(BaseModel):
     expansion: Annotated[float, Field(gt=0)] = 1.0  # channels inside a block / width; below 1 a bottleneck
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     activation: Literal["gelu", "relu"] = "gelu"
+    members: Annotated[int, Field(ge=1)] = 1  # networks of this shape side by side, trained apart
 
     @property
     def reach(self) -> int:
@@ -55,7 +58,7 @@ class Config(BaseModel):
 
 
 class Model(nn.Module):
-    """The network. Attributes of the Backbone contract, and ``reach``."""
+    """The network. Attributes of the Backbone contract, and ``reach``; the hidden states of its members stand side by side."""
 
     family = "convnet"
     max_tokens: int | None = None
@@ -64,17 +67,14 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.width = config.width
+        self.width = config.members * config.width
         self.reach = config.reach
-        self.stem = _ConvNorm(4, config.width, config.stem_kernel)
-        self.blocks = nn.ModuleList(_Block(config, block) for block in config.blocks)
-        self.norm = nn.BatchNorm1d(config.width)
-        self.activation = _activation(config)
+        self.members = nn.ModuleList(_Member(config) for _ in range(config.members))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the one-hot input (B, T, 4) in the order A C G T; N, [PAD] and every other special token are zeros."""
         bases = torch.arange(A, T + 1, device=ids.device)
-        return (ids[..., None] == bases).to(self.stem.conv.weight.dtype)
+        return (ids[..., None] == bases).to(next(self.parameters()).dtype)
 
     def encode(self, embedded: Tensor, mask: Tensor) -> Tensor:
         """Return hidden states (B, T, D) for embeddings (B, T, 4); positions where `mask` (B, T) is False are read as N."""
@@ -84,11 +84,28 @@ class Model(nn.Module):
 
     def encode_valid(self, embedded: Tensor) -> Tensor:
         """Return hidden states (B, T - 2 * reach, D) of the bases of (B, T, 4) that have `reach` bases on both sides."""
-        hidden = self.stem(embedded.transpose(1, 2))  # (B, D, T)
+        x = embedded.transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (B, 4, 1, T)
+        hidden = torch.cat([member(x) for member in self.members], dim=1)
+        return hidden.squeeze(2).transpose(1, 2)
+
+
+class _Member(nn.Module):
+    """One network: (B, 4, 1, T) -> (B, width, 1, T - 2 * reach)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.stem = _ConvNorm(4, config.width, config.stem_kernel)
+        self.blocks = nn.ModuleList(_Block(config, block) for block in config.blocks)
+        self.norm = nn.BatchNorm2d(config.width)
+        self.activation = _activation(config)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.stem(x)
         for block in self.blocks:
             hidden = block(hidden)
-        hidden = self.activation(self.norm(hidden))
-        return hidden.transpose(1, 2)
+        states: Tensor = self.activation(self.norm(hidden))
+        return states
 
 
 class _Block(nn.Module):
@@ -104,7 +121,7 @@ class _Block(nn.Module):
         self.narrow = _ConvNorm(inner, config.width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, D, T - 2 * margin) for x (B, D, T)."""
+        """Return (B, D, 1, T - 2 * margin) for x (B, D, 1, T)."""
         change: Tensor = self.narrow(self.dropout(self.activation(self.wide(x))))
         return x[..., self.margin : x.shape[-1] - self.margin] + change
 
@@ -114,18 +131,18 @@ class _ConvNorm(nn.Module):
 
     def __init__(self, channels: int, out: int, kernel: int, dilation: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(channels, out, kernel, dilation=dilation, bias=False)
-        self.norm = nn.BatchNorm1d(out)
+        self.conv = nn.Conv2d(channels, out, (1, kernel), dilation=(1, dilation), bias=False)
+        self.norm = nn.BatchNorm2d(out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, out, T - dilation * (kernel - 1)) for x (B, channels, T)."""
-        if self.norm.training or type(self.conv) is not nn.Conv1d:  # an adapter may have wrapped the convolution
+        """Return (B, out, 1, T - dilation * (kernel - 1)) for x (B, channels, 1, T)."""
+        if self.norm.training or type(self.conv) is not nn.Conv2d:  # an adapter may have wrapped the convolution
             normed: Tensor = self.norm(self.conv(x))
             return normed
         mean, variance = cast(Tensor, self.norm.running_mean), cast(Tensor, self.norm.running_var)
         scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
         shift = self.norm.bias - mean * scale
-        return F.conv1d(x, self.conv.weight * scale[:, None, None], shift, dilation=self.conv.dilation)
+        return F.conv2d(x, self.conv.weight * scale[:, None, None, None], shift, dilation=self.conv.dilation)
 
 
 def _activation(config: Config) -> nn.Module:

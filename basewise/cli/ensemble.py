@@ -13,7 +13,7 @@ def ensemble(
     half: Annotated[bool, typer.Option("--half", help="Store weights as float16: half the size; computed with in float32.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run folder.")] = False,
 ) -> None:
-    """Join runs into one model whose logit is the mean of theirs (family pyramid).
+    """Join runs into one model whose logit is the mean of theirs (families pyramid and convnet).
 
     The embedded model `polya` is made so.
 

@@ -46,7 +46,9 @@ def join(classifiers: Sequence[Classifier], *, half: bool = False) -> Classifier
     first = classifiers[0]
     config = first.backbone.config.model_dump(mode="json")  # type: ignore[attr-defined]
     if "members" not in config or not hasattr(first.head, "linear"):
-        raise BasewiseError(f"{first.backbone.family} cannot hold several members; only models of family pyramid can be joined")
+        raise BasewiseError(
+            f"{first.backbone.family} cannot hold several members; only models of families pyramid and convnet can be joined"
+        )
     own = int(config["members"])
     state: dict[str, Tensor] = {}
     for number, classifier in enumerate(classifiers):

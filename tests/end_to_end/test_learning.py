@@ -154,7 +154,7 @@ def test_default_recipe_from_data_and_backbone_and_weights_of_another_run(motif,
     here("train", *common, "--backbone", "convnet", "--init", tmp_path / "first", "-o", tmp_path / "second", "--set", "train.lr=1e-12")
     first, second = load_classifier(tmp_path / "first"), load_classifier(tmp_path / "second")
     assert second.backbone.config == first.backbone.config
-    same = first.backbone.stem.conv.weight - second.backbone.stem.conv.weight
+    same = first.backbone.members[0].stem.conv.weight - second.backbone.members[0].stem.conv.weight
     assert float(same.detach().abs().max()) < 1e-6
 
 

@@ -103,7 +103,10 @@ def config_extra(config):
 
 
 def weights_missing(state):
-    del state["stem.conv.weight" if "stem.conv.weight" in state else "backbone.stem.conv.weight"], state["head.linear.bias"]
+    del (
+        state["members.0.stem.conv.weight" if "members.0.stem.conv.weight" in state else "backbone.members.0.stem.conv.weight"],
+        state["head.linear.bias"],
+    )
 
 
 def weights_left_over(state):
@@ -123,7 +126,7 @@ def weights_shape(state):
         (config_backbone, r"unknown key withd Did you mean 'width'\?"),
         (config_format, "has format 'other', expected 'basewise classifier 1'"),
         (config_extra, r"unknown \['notes'\]"),
-        (weights_missing, "2 missing: backbone.stem.conv.weight, head.linear.bias"),
+        (weights_missing, "2 missing: backbone.members.0.stem.conv.weight, head.linear.bias"),
         (weights_left_over, "1 left over: backbone.extra.weight"),
         (weights_shape, r"1 of the wrong shape: head.linear.weight \(1, 9\) instead of \(1, 8\)"),
     ],

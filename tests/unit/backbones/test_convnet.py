@@ -52,11 +52,18 @@ def test_only_bases_reach_the_network():
 
 def test_folded_batch_norm_equals_the_layers():
     model = tiny_convnet()
-    x = torch.randn(2, 4, 40, generator=torch.Generator().manual_seed(1))
-    plain = nn.functional.batch_norm(
-        model.stem.conv(x), model.stem.norm.running_mean, model.stem.norm.running_var, model.stem.norm.weight, model.stem.norm.bias
-    )
-    torch.testing.assert_close(model.stem(x), plain)
+    stem, x = model.members[0].stem, torch.randn(2, 4, 1, 40, generator=torch.Generator().manual_seed(1))
+    norm = stem.norm
+    plain = nn.functional.batch_norm(stem.conv(x), norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    torch.testing.assert_close(stem(x), plain)
+
+
+def test_members_stand_side_by_side():
+    pair, single = tiny_convnet(members=2), tiny_convnet()
+    single.members[0].load_state_dict(pair.members[1].state_dict())
+    assert pair.width == 16
+    assert torch.equal(hidden(pair, bases(40))[:, 8:], hidden(single, bases(40)))
+    assert not torch.equal(hidden(pair, bases(40))[:, :8], hidden(single, bases(40)))
 
 
 def test_center_of_windows_equals_dense_encoding():
