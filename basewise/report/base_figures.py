@@ -21,11 +21,11 @@ _TOP_WORDS = 20
 
 
 def contig_blocks(summary: BaseSummary) -> tuple[Block, ...]:
-    """Return figure and table of counts by chromosome; the figure adds up contigs beyond the MOST_CONTIGS with most called bases."""
-    names = list(dict.fromkeys(contig.chrom for contig in summary.contigs))
+    """Return figure and table of counts by chromosome, of those that were read; the figure adds up all but the MOST_CONTIGS richest."""
+    names = list(dict.fromkeys(contig.chrom for contig in summary.contigs if contig.bases))
     strands = len({contig.strand for contig in summary.contigs})
     rows = {name: [0] * 4 for name in names}
-    for contig in summary.contigs:
+    for contig in (contig for contig in summary.contigs if contig.bases):
         values = (contig.bases, contig.scored, contig.called, contig.intervals)
         rows[contig.chrom] = [a + b for a, b in zip(rows[contig.chrom], values, strict=True)]
     for row in rows.values():

@@ -97,6 +97,42 @@ def test_flags_that_say_how_change_only_what_run_json_tells(place, plain, tmp_pa
     assert read_json(plain / "run.json")["options"]["tile_size"] != 131072
 
 
+def test_a_model_of_bases_writes_intervals(basewise, place, tmp_path):
+    save_classifier(tiny_classifier(kind="base", task="zdna", window=31, threshold=0.6, labels=("other", "Z-DNA")), tmp_path / "zdna")
+    out = tmp_path / "plain"
+    done = basewise("scan", place / "g.fa.gz", "-o", out, "-m", tmp_path / "zdna")
+    intervals = pd.read_csv(out / "intervals.bed.gz", sep="\t")
+    totals = read_json(out / "summary.json")["totals"]
+    assert f"{out}/intervals.bed.gz\t{len(intervals):,} intervals, {totals['called']:,} called bases\n" in done.stdout
+    names = ("intervals.bed.gz", "probability.bw", "summary.json", "report.html")
+    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == {f"{out}/{name}" for name in names}
+    assert done.stderr == ""
+    flags = {"--gap": 4, "--min-length": 6, "--track-floor": 0.5, "--strands": "mean", "--threshold": 0.55}
+    words = [word for flag in flags.items() for word in flag]
+    run("scan", place / "g.fa", "-o", tmp_path / "other", "-m", tmp_path / "zdna", *words)
+    other = pd.read_csv(tmp_path / "other" / "intervals.bed.gz", sep="\t")
+    assert (other["end"] - other["start"]).min() >= 6 > (intervals["end"] - intervals["start"]).min()
+    assert (other["called_bases"] < other["end"] - other["start"]).any()
+    assert (tmp_path / "other" / "probability.bw").stat().st_size < (out / "probability.bw").stat().st_size
+    assert read_json(tmp_path / "other" / "summary.json")["reading"]["strands"] == "mean"
+    asked = read_json(tmp_path / "other" / "run.json")["options"]
+    assert {key: asked[key] for key in ("rule", "gap", "min_length", "track_floor", "strands")} == {
+        "rule": "none", "gap": 4, "min_length": 6, "track_floor": 0.5, "strands": "mean"
+    }  # fmt: skip
+
+
+def test_a_model_of_sequences_is_asked_window_by_window(place, tmp_path):
+    save_classifier(tiny_classifier(family="hyenadna", task="promoter", window=70), tmp_path / "promoter")
+    for stride in (10, 35):
+        run("scan", place / "g.fa", "-o", tmp_path / str(stride), "-m", tmp_path / "promoter", "--stride", stride, "--track-floor", 0)
+    reading = [read_json(tmp_path / name / "summary.json")["reading"] for name in ("10", "35")]
+    assert [(row["of"], row["window"], row["stride"]) for row in reading] == [("sequence", 70, 10), ("sequence", 70, 35)]
+    run("scan", place / "g.fa", "-o", tmp_path / "wide", "-m", tmp_path / "promoter", "--window", 100, "--stride", 50)
+    assert read_json(tmp_path / "wide" / "summary.json")["reading"]["window"] == 100
+    run("scan", place / "g.fa", "-o", tmp_path / "rule", "-m", tmp_path / "promoter", "--rule", "polya")
+    assert (tmp_path / "rule" / "sites.bed.gz").exists()
+
+
 def test_force_replaces_only_what_basewise_wrote(place, tmp_path):
     out = tmp_path / "out"
     run("scan", place / "g.fa", "-o", out, "-m", place / "model", "--threshold", 1)
