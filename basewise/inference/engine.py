@@ -197,7 +197,7 @@ def scorer(classifier: Classifier, *, device: torch.device, batch_size: int = 40
             "positions, expected a binary question about a sequence or a base, and a window; use predict"
         )
     layout = base_tokens(classifier)
-    can = classifier.dense and layout is not None and not layout.prefix and not layout.suffix and config.strands == "forward"
+    can = reads_dense(classifier, layout)
     grid = getattr(classifier.backbone, "grid", 1)
     if grid > 1 and (not can or dense is False or _SPAN_STEP % grid):
         raise BasewiseError(
@@ -211,6 +211,12 @@ def scorer(classifier: Classifier, *, device: torch.device, batch_size: int = 40
     hyena = fast_hyena(classifier.backbone) if short else None
     fast = fast_pyramid(classifier.backbone, device)
     return Scorer(classifier, device, batch_size, layout, window, reach if goes else None, fast, hyena)
+
+
+def reads_dense(classifier: Classifier, layout: BaseTokens | None) -> bool:
+    """Return whether hidden states of long stretches mean the same as windows; `layout` is ``base_tokens(classifier)``."""
+    plain = layout is not None and not layout.prefix and not layout.suffix
+    return classifier.dense and plain and classifier.config.strands == "forward"
 
 
 def score_positions(
