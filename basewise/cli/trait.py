@@ -215,9 +215,14 @@ def _open(run: Path, cohort: Path, drop: str | None) -> Any:
     from basewise.inference.trait import chunk_settings
     from basewise.recipes.schema import load_recipe
 
+    if not (run / "recipe.toml").is_file():
+        raise BasewiseError(f"{run} is no run folder (no recipe.toml in it); make one with `basewise train RECIPE --data COHORT -o {run}`")
     classifier = load_classifier(run)
-    if classifier.config.kind != "individual" or not (run / "recipe.toml").is_file():
-        raise BasewiseError(f"{run} is no run folder of a training on individuals (recipe.toml, kind individual); train one on a cohort")
+    if classifier.config.kind != "individual":
+        raise BasewiseError(
+            f'{run} answers about single sequences (kind "{classifier.config.kind}"), expected a run on a cohort; ask it with '
+            "`basewise predict` or `scan`"
+        )
     recipe, opened = load_recipe(run / "recipe.toml"), open_cohort(cohort)
     if opened.labels != tuple(classifier.config.labels):
         raise BasewiseError(f"{cohort} has labels {', '.join(opened.labels)}, {run} answers {', '.join(classifier.config.labels)}")
