@@ -102,7 +102,7 @@ def _members_or_none(cohort: Cohort, split: str) -> npt.NDArray[np.int64]:
 
 
 def check_cohort(recipe: Recipe, cohort: Cohort) -> None:
-    """Refuse a recipe of another kind, other labels, and splits with one class only."""
+    """Refuse a recipe of another kind, other labels or contigs that are not there, and splits with one class only."""
     if recipe.kind != "individual":
         raise BasewiseError(f'{cohort.path} is a cohort of individuals, but the recipe\'s head is of kind "{recipe.kind}"; set head.kind')
     if tuple(recipe.head.labels) != cohort.labels:
@@ -113,6 +113,7 @@ def check_cohort(recipe: Recipe, cohort: Cohort) -> None:
         classes = np.unique(cohort.samples["label"].to_numpy(np.int64)[rows])
         if len(rows) and len(classes) < 2:
             raise BasewiseError(f"split {split!r} of {cohort.path} holds one class only ({cohort.labels[classes[0]]}); both must be there")
+    chunk_settings(recipe, cohort, force=True)  # contigs that match nothing
 
 
 def train_individuals(
