@@ -173,7 +173,7 @@ def _placer(genome: "IndividualGenome", settings: ChunkSettings) -> Placer:
 def _redraw(
     genome: "IndividualGenome", settings: ChunkSettings, wanted: Integers, where: tuple[Integers, Integers], out: Chunks
 ) -> Integers:
-    """Write into `out` the first of several stretches `where` (W, attempts) that is not mostly N for each of `wanted` (W, 2); return the rest."""
+    """Write into `out`, for each of `wanted` (W, 2), the first stretch in `where` (W, attempts) that is not mostly N; return the rest."""
     left = []
     for at, (row, place) in enumerate(wanted.tolist()):
         for copy, start in zip(where[0][at].tolist(), where[1][at].tolist(), strict=True):

@@ -150,6 +150,11 @@ def _read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, sep="\t", keep_default_na=False, na_values=may_be_empty)
 
 
+def _one_species(table: pd.DataFrame) -> pd.DataFrame:
+    """Return `table` without the rows that say of a single species what those of "all" say already."""
+    return table[table["species"] == "all"] if len(set(table["species"])) == 2 else table
+
+
 def _numbered(contigs: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     return contigs.assign(label=[labels.index(str(name)) for name in contigs["label"]])
 
@@ -166,6 +171,7 @@ def _curve_table(table: pd.DataFrame) -> Table:
         Column("Repeats"),
     )  # fmt: skip
     names = ["genome", "species", "K", "mean", "sd", "oracle", "baseline", "threshold", "individuals", "banked"]
+    table = _one_species(table)
     rows = table[names].astype(object).where(table[names].notna(), None).to_numpy(dtype=object).tolist()
     return Table("Accuracy over test individuals at each depth.", columns, rows, "depths")
 
@@ -183,7 +189,7 @@ def _ablation(table: pd.DataFrame) -> Figure:
 
 
 def _confusion(table: pd.DataFrame) -> Table:
-    deepest = table[table["K"] == table["K"].max()]
+    deepest = _one_species(table[table["K"] == table["K"].max()])
     columns = (Column("Genome"), Column("Species"), Column("True label"), Column("Called"), Column("Individuals", "number", 2))
     rows = deepest[["genome", "species", "truth", "called", "individuals"]].to_numpy(dtype=object).tolist()
     return Table(f"Test individuals at K = {int(table['K'].max()):,}, mean over repeats.", columns, rows, "confusion")
