@@ -2,8 +2,10 @@
 
 Two ways to get the votes of K groups. Fresh: K groups are drawn (`fresh_predictions`), exact at any K. Banked: a pool of P chunks an
 individual is embedded once, G groups are put together from it, and repeats at K draw K of the G votes (`pool_outputs`, `group_bank`).
-The second is statistically the first as long as K * N <= P and K <= G; beyond, every repeat sees the same P chunks, so the spread between
-repeats comes out too small and the mean carries the luck of the pool. `curve` says so in column `banked`.
+The second asks about a genome that consists of those P chunks and G groups: what repeats scatter around is off from the individual's own
+ratio by a luck, the same in every repeat, of about N / P + 1 / G times the variance of a vote, where drawing K votes has 1 / K. So it is
+statistically the first while K (N / P + 1 / G) is small. `curve` gives the luck's part of the whole variance in column `shared` (a half
+at K * N = P with many groups) and names depths that need more than P chunks or G groups "beyond the pool".
 """
 
 from collections.abc import Callable, Sequence
@@ -299,8 +301,9 @@ def draw_calls(inputs: CurveInputs, K: int, repeats: int, rng: np.random.Generat
 
 
 def curve(inputs: CurveInputs, depths: Sequence[int], repeats: int, seed: int, rule: Rule = "median") -> pd.DataFrame:
-    """Return accuracy over test individuals against K: species ("all" first) K mean sd threshold oracle baseline baseline_sd banked.
+    """Return accuracy over test individuals against K, a row a depth and species ("all" first).
 
+    Columns: species K mean sd threshold oracle baseline baseline_sd individuals shared banked; see the top of this module for the last two.
     `oracle` is `ceiling` at K * N chunks, `baseline` the accuracy of `depth_calls`; both None where origins are not known.
     """
     fit, bank = np.flatnonzero(inputs.split == "val"), len(inputs.vote[0])
@@ -321,6 +324,8 @@ def curve(inputs: CurveInputs, depths: Sequence[int], repeats: int, seed: int, r
             line["baseline"] = None if depth is None else depth[:, rows].mean(1).mean()
             line["baseline_sd"] = None if depth is None else depth[:, rows].mean(1).std()
             line["individuals"] = int(rows.sum())
+            luck = inputs.chunks / inputs.pool + 1 / bank
+            line["shared"] = luck / (luck + 1 / K)
             line["banked"] = "beyond the pool" if K * inputs.chunks > inputs.pool or bank < K else "within the pool"
             lines.append(line)
     return pd.DataFrame(lines)

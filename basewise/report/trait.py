@@ -33,8 +33,8 @@ HOW = (
     ),
 )
 BEYOND = (
-    "Where K groups need more chunks than each individual's pool holds, or than groups were made of it, repeats share their chunks: the "
-    "spread is too small and the mean carries the luck of the pool. Raise --pool and --groups."
+    "K groups need more chunks than each individual's pool holds, or than groups were made of it. Repeats then scatter around what the "
+    "pool says of an individual, which is off from its genome by more than the draw itself. Raise --pool and --groups."
 )
 
 

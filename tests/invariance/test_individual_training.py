@@ -1,12 +1,16 @@
 """Training on individuals with adapters and with less memory: what changes, what must not, and what is stored."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from basewise.backbones.classifier import load_classifier
 from basewise.errors import BasewiseError
-from basewise.recipes.schema import Recipe, apply_overrides, recipe_from
+from basewise.recipes.schema import Recipe, apply_overrides, recipe_from, recipe_to_toml
 from basewise.testing.published import write_published
 from basewise.training.batches import Batch
 from basewise.training.individuals import train_individuals
@@ -147,3 +151,28 @@ def test_the_shares_of_processes_are_whole_groups():
     parts = [batch.share(rank, 3) for rank in range(3)]
     assert [part.sequences for part in parts] == [[0, 1, 2, 9, 10, 11], [3, 4, 5], [6, 7, 8]]
     assert [part.labels.tolist() for part in parts] == [[0, 3], [1], [2]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_two_processes_equal_one(checkpoint, tmp_path, planted, lora):
+    cohort = planted(people=8)
+    recipe = _recipe(checkpoint, train={"batch_size": 3, "steps": 4}, **({"lora": lora} if lora else {}))
+    config = checkpoint / "config.json"  # dropout off: each process has a generator of its own
+    config.write_text(config.read_text().replace('_dropout_prob": 0.1', '_dropout_prob": 0.0'))
+    train_individuals(recipe, cohort, tmp_path / "one")
+    (tmp_path / "r.toml").write_text(recipe_to_toml(recipe))
+    script = tmp_path / "two.py"
+    script.write_text(
+        "from basewise.datasets.cohort import open_cohort\n"
+        "from basewise.recipes.schema import load_recipe\n"
+        "from basewise.training.individuals import train_individuals\n"
+        f"train_individuals(load_recipe({str(tmp_path / 'r.toml')!r}), open_cohort({str(cohort.path)!r}), {str(tmp_path / 'two')!r})\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = _weights(tmp_path / "one"), _weights(tmp_path / "two")
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], rtol=1e-3, atol=1e-4)
