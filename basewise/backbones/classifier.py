@@ -120,7 +120,15 @@ class Classifier(nn.Module):
         return local and reach is not None and (window is None or min(window // 2, window - 1 - window // 2) >= reach)
 
     def tokenize(self, sequences: Sequence[str | Bases]) -> Tokens:
-        """Return Tokens, on the CPU, as this classifier was trained to see them."""
+        """Return Tokens, on the CPU, as this classifier was trained to see them.
+
+        Kind "individual", byte-pair tokens: a chunk of more tokens than the backbone takes loses its end, as in the published pipeline (6 %
+        of human chunks of 3,072 bases have more than GENA-LM's 512); how long a chunk gets is not known before it is drawn.
+        """
+        if self.config.kind == "individual" and getattr(self.tokenizer, "ragged", False):
+            return self.tokenizer.tokenize(  # type: ignore[call-arg]
+                sequences, special_tokens=self.config.special_tokens, policy=self.config.policy, max_length=self.backbone.max_tokens
+            )
         return self.tokenizer.tokenize(sequences, special_tokens=self.config.special_tokens, policy=self.config.policy)
 
     def embed(self, tokens: Tokens) -> Tensor:

@@ -53,7 +53,12 @@ def _chapter(folder: Path, genome: Path | None, model: Path | None) -> "Chapter"
 
         return run_chapter(folder)
     from basewise.report.experiments import explanation_chapter
+    from basewise.report.trait import curve_chapter, evidence_chapter, is_curve, is_evidence
 
+    if is_curve(folder):
+        return curve_chapter(folder)
+    if is_evidence(folder):
+        return evidence_chapter(folder)
     chapter = explanation_chapter(folder)
     if chapter is not None:
         return chapter

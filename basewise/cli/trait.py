@@ -100,7 +100,7 @@ def predict(
 def curve(
     run: Run,
     cohort: CohortFolder,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write: curve.tsv, curve.svg, report.html, run.json.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write: curve.tsv, confusion.tsv, report.html ...")],
     depths: Annotated[str, typer.Option("--K", help="Numbers of groups, comma-separated.")] = "50,100,300,1000",
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Repeats at each K.")] = 200,
     drop_contigs: Drop = None,
@@ -126,10 +126,9 @@ def curve(
     import pandas as pd
 
     from basewise.files import atomic_path, prepare_output_folder, write_json
-    from basewise.inference.trait import ablated, curve_inputs
+    from basewise.inference.trait import ablated, confusion, curve_inputs
     from basewise.inference.trait import curve as sweep
-    from basewise.provenance import provenance
-    from basewise.report.trait import curve_figure, curve_page
+    from basewise.report.trait import CONFUSION, CURVE, write_curve_report
 
     try:
         steps = sorted({int(part) for part in depths.split(",")})
@@ -143,19 +142,20 @@ def curve(
     for part in _list(drop_contigs):
         variants[f"without {part}"] = ablated(settings, opened, [part])
     prepare_output_folder(output, force=force)
-    tables = []
+    tables, confused = [], []
     people = len(opened.members("val")) + len(opened.members("test"))
     with _bar("chunks", len(variants) * people * size) as advance:
         for name, these in variants.items():
             inputs = curve_inputs(classifier, opened, these, pool=size, groups=groups, seed=seed, device=device, advance=advance)
             tables.append(sweep(inputs, steps, repeats, seed, threshold_rule.value).assign(genome=name))
+            confused.append(confusion(inputs, steps, repeats, seed, opened.labels, threshold_rule.value).assign(genome=name))
     table = pd.concat(tables, ignore_index=True)
-    with atomic_path(output / "curve.tsv") as path:
-        table.to_csv(path, sep="\t", index=False, float_format="%.6g")
-    about = provenance(model_sha256=classifier.sha256, cohort=str(cohort), seed=seed, pool=size, groups=groups, repeats=repeats)
-    curve_figure(table, output / "curve.svg")
-    curve_page(table, output / "curve.svg", output / "report.html", about)
-    write_json(output / "run.json", about)
+    for name, rows in ((CURVE, table), (CONFUSION, pd.concat(confused, ignore_index=True))):
+        with atomic_path(output / name) as path:
+            rows.to_csv(path, sep="\t", index=False, float_format="%.6g")
+    asked = {"pool": size, "groups": groups, "repeats": repeats, "threshold_rule": threshold_rule.value}
+    write_json(output / "run.json", _about("curve", classifier, cohort, settings, seed, **asked))
+    write_curve_report(output)
     _show(table[table["species"] == "all"])
     typer.echo(f"wrote {output}")
 
@@ -164,7 +164,7 @@ def curve(
 def evidence(
     run: Run,
     cohort: CohortFolder,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder: chunks.parquet, contigs.tsv, top.bed, evidence.svg, run.json.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write: contigs.tsv, chunks.parquet, top.bed, report.html ...")],
     split: Annotated[str, typer.Option("--split", help="Whose chunks: train, val, test or all.")] = "test",
     pool: Annotated[int | None, typer.Option("--pool", min=1, help="Chunks of an individual.  [default: the recipe's]")] = None,
     groups: Annotated[int, typer.Option("--groups", min=1, help="Groups made of them.")] = 2000,
@@ -182,8 +182,7 @@ def evidence(
     from basewise.files import atomic_path, prepare_output_folder, write_json
     from basewise.genome.tables import write_parquet
     from basewise.inference.evidence import evidence as weigh
-    from basewise.provenance import provenance
-    from basewise.report.trait import evidence_figure
+    from basewise.report.trait import write_evidence_report
 
     classifier, recipe, opened, settings = _open(run, cohort, None)
     rows = opened.members(split)
@@ -203,8 +202,8 @@ def evidence(
             for line in best.itertuples():
                 end = line.reference_start + settings.length
                 stream.write(f"{line.contig}\t{line.reference_start}\t{end}\t{line.sample}\t{line.effect:.6g}\t.\n")
-    evidence_figure(found.contigs, opened.labels, output / "evidence.svg")
-    write_json(output / "run.json", provenance(model_sha256=classifier.sha256, cohort=str(cohort), seed=seed, pool=size, groups=groups))
+    write_json(output / "run.json", _about("evidence", classifier, cohort, settings, seed, pool=size, groups=groups))
+    write_evidence_report(output)
     _show(found.contigs.assign(label=[opened.labels[i] for i in found.contigs["label"]]))
     typer.echo(f"wrote {output}")
 
@@ -215,13 +214,36 @@ def _open(run: Path, cohort: Path, drop: str | None) -> Any:
     from basewise.inference.trait import chunk_settings
     from basewise.recipes.schema import load_recipe
 
+    if not (run / "recipe.toml").is_file():
+        raise BasewiseError(f"{run} is no run folder (no recipe.toml in it); make one with `basewise train RECIPE --data COHORT -o {run}`")
     classifier = load_classifier(run)
-    if classifier.config.kind != "individual" or not (run / "recipe.toml").is_file():
-        raise BasewiseError(f"{run} is no run folder of a training on individuals (recipe.toml, kind individual); train one on a cohort")
+    if classifier.config.kind != "individual":
+        raise BasewiseError(
+            f'{run} answers about single sequences (kind "{classifier.config.kind}"), expected a run on a cohort; ask it with '
+            "`basewise predict` or `scan`"
+        )
     recipe, opened = load_recipe(run / "recipe.toml"), open_cohort(cohort)
     if opened.labels != tuple(classifier.config.labels):
         raise BasewiseError(f"{cohort} has labels {', '.join(opened.labels)}, {run} answers {', '.join(classifier.config.labels)}")
     return classifier, recipe, opened, chunk_settings(recipe, opened, drop=_list(drop))
+
+
+def _about(kind: str, classifier: Any, cohort: Path, settings: Any, seed: int, **facts: Any) -> dict[str, Any]:
+    """Return run.json: what was asked of which model about which cohort."""
+    from basewise.provenance import provenance
+
+    config = classifier.config
+    chunks = {"count": settings.count, "length": settings.length}
+    return provenance(
+        kind=f"trait {kind}",
+        task=config.task,
+        labels=list(config.labels),
+        chunks=chunks,
+        model_sha256=classifier.sha256,
+        cohort=str(cohort),
+        seed=seed,
+        **facts,
+    )
 
 
 def _list(text: str | None) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ whoever asks, in whatever order, in however many processes. Nothing is stored be
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 Integers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]  # 32-bit values
+Placer = Callable[[npt.NDArray[np.float64], Integers], tuple[Integers, Integers]]
 
-ATTEMPTS = 200  # redraws of a chunk that is mostly N before the genome is called unusable
+ATTEMPTS = 4096  # draws of a chunk that is mostly N before the genome is called unusable: a contig with 1 % of bases known is usable
+ATTEMPTS_AT_ONCE = 32
 N_BYTE = ord("N")
 
 
@@ -108,8 +110,9 @@ def matching(patterns: Sequence[str], contigs: Sequence[str], option: str) -> se
             c for c in contigs if plain_name(c) == plain_name(pattern)
         }
         if not hits:
-            shown = ", ".join(list(dict.fromkeys(contigs))[:5])
-            raise BasewiseError(f"{option} {pattern!r} matches no contig; there are {shown} ...{did_you_mean(pattern, contigs)}")
+            names = list(dict.fromkeys(contigs))
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more." if len(names) > 5 else ".")
+            raise BasewiseError(f"{option} {pattern!r} matches no contig; there are {shown}{did_you_mean(pattern, contigs)}")
         found |= hits
     return found
 
@@ -120,6 +123,35 @@ def draw_chunks(genome: "IndividualGenome", settings: ChunkSettings, seed: int, 
     A copy is drawn with the chance of its length, the start uniformly. Raises BasewiseError when nothing can be drawn.
     """
     draws = np.asarray(draws, np.int64)
+    B, N, L = len(draws), settings.count, settings.length
+    out = Chunks(np.empty((B, N), np.int64), np.empty((B, N), np.int64), np.full((B, N, L), N_BYTE, np.uint8), np.empty((B, N), np.int64))
+    place, key = _placer(genome, settings), key_of(seed, genome.species, genome.sample)
+    wanted = np.argwhere(np.ones((B, N), bool))
+    rows, places = wanted[:, 0], wanted[:, 1]
+    chosen, first = place(uniforms(draws[rows], places, 0, key), places)
+    out.copy[rows, places], out.start[rows, places] = chosen, first
+    _read(genome, wanted, chosen, first, out.bases, out.lengths)
+    if settings.max_n < 1:
+        size = out.lengths[rows, places]
+        unknown = (codes(out.bases[rows, places]) == 4).sum(1) - (L - size)
+        wanted = wanted[unknown > settings.max_n * size]
+        for low in range(1, ATTEMPTS, ATTEMPTS_AT_ONCE):
+            if not len(wanted):
+                break
+            u = uniforms(draws[wanted[:, :1]], wanted[:, 1:], low + np.arange(ATTEMPTS_AT_ONCE), key)
+            wanted = _redraw(genome, settings, wanted, place(u, wanted[:, 1:]), out)
+        if len(wanted):
+            raise BasewiseError(
+                f"{genome.sample}: {ATTEMPTS} draws gave nothing but chunks with more than {settings.max_n:.0%} N; raise chunks.max_n or "
+                "leave out contigs that are N (chunks.drop, chunks.force)"
+            )
+    if settings.short != "keep":
+        out.lengths[:] = L
+    return out
+
+
+def _placer(genome: "IndividualGenome", settings: ChunkSettings) -> Placer:
+    """Return what makes copies and starts (...) of random numbers (..., 2) and the places (...) of chunks in their groups."""
     lengths = genome.lengths
     usable = np.array([copy.contig not in settings.drop for copy in genome.copies], bool)
     if settings.short == "drop":
@@ -127,32 +159,32 @@ def draw_chunks(genome: "IndividualGenome", settings: ChunkSettings, seed: int, 
     weights = _cumulative(lengths * usable, genome, settings)
     forced = np.isin(genome.contigs, settings.force) & usable
     forced_weights = np.cumsum(lengths * forced) if forced.any() else None
-    B, N, L = len(draws), settings.count, settings.length
-    copy, start = np.empty((B, N), np.int64), np.empty((B, N), np.int64)
-    bases, size = np.full((B, N, L), N_BYTE, np.uint8), np.empty((B, N), np.int64)
-    key = key_of(seed, genome.species, genome.sample)
-    wanted = np.argwhere(np.ones((B, N), bool))
-    for attempt in range(ATTEMPTS):
-        rows, places = wanted[:, 0], wanted[:, 1]
-        u = uniforms(draws[rows], places, attempt, key)
-        chosen = _pick(u[:, 0], weights)
+
+    def place(u: npt.NDArray[np.float64], places: Integers) -> tuple[Integers, Integers]:
+        chosen = _pick(u[..., 0], weights)
         if forced_weights is not None:
-            chosen = np.where(places == 0, _pick(u[:, 0], forced_weights), chosen)
-        room = np.maximum(lengths[chosen] - L, 0) + 1
-        first = np.minimum((u[:, 1] * room).astype(np.int64), room - 1)
-        copy[rows, places], start[rows, places] = chosen, first
-        _read(genome, wanted, chosen, first, bases, size)
-        if settings.max_n >= 1:
-            break
-        unknown = (codes(bases[rows, places]) == 4).sum(1) - (L - size[rows, places])
-        wanted = wanted[unknown > settings.max_n * size[rows, places]]
-        if not len(wanted):
-            break
-    else:
-        raise BasewiseError(f"{genome.sample}: {ATTEMPTS} draws gave nothing but chunks with more than {settings.max_n:.0%} N; raise max_n")
-    if settings.short != "keep":
-        size[:] = L
-    return Chunks(copy, start, bases, size)
+            chosen = np.where(places == 0, _pick(u[..., 0], forced_weights), chosen)
+        room = np.maximum(lengths[chosen] - settings.length, 0) + 1
+        return chosen, np.minimum((u[..., 1] * room).astype(np.int64), room - 1)
+
+    return place
+
+
+def _redraw(
+    genome: "IndividualGenome", settings: ChunkSettings, wanted: Integers, where: tuple[Integers, Integers], out: Chunks
+) -> Integers:
+    """Write into `out`, for each of `wanted` (W, 2), the first stretch in `where` (W, attempts) that is not mostly N; return the rest."""
+    left = []
+    for at, (row, place) in enumerate(wanted.tolist()):
+        for copy, start in zip(where[0][at].tolist(), where[1][at].tolist(), strict=True):
+            piece = genome.read(copy, start, settings.length)
+            if (codes(piece) == 4).sum() <= settings.max_n * len(piece):
+                out.copy[row, place], out.start[row, place], out.lengths[row, place] = copy, start, len(piece)
+                out.bases[row, place, : len(piece)], out.bases[row, place, len(piece) :] = piece, N_BYTE
+                break
+        else:
+            left.append(at)
+    return wanted[left]
 
 
 def _cumulative(weights: Integers, genome: "IndividualGenome", settings: ChunkSettings) -> Integers:

@@ -290,6 +290,15 @@ def is_cohort(folder: str | Path) -> bool:
     return (Path(folder) / COHORT_FILE).is_file()
 
 
+def refuse_cohort(path: str | Path, expected: str) -> None:
+    """Raise BasewiseError, naming the verbs that take it, when `path` is a cohort where something else is `expected`."""
+    if is_cohort(path):
+        raise BasewiseError(
+            f"{path} is a cohort of individuals, expected {expected}; train on it with `basewise train RECIPE --data {path}`, ask a run "
+            f"about it with `basewise trait predict RUN {path}`, `trait curve` or `trait evidence`"
+        )
+
+
 def open_cohort(folder: str | Path) -> Cohort:
     """Open a cohort folder made by `basewise individuals`; BasewiseError when it is missing, half-written or not a cohort."""
     folder = Path(folder)

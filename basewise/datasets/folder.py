@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from basewise.datasets.cohort import refuse_cohort
 from basewise.datasets.table import EXAMPLES_FILE, UNLABELLED, Kind, kind_of, read_examples, write_examples
 from basewise.errors import BasewiseError
 from basewise.files import prepare_output_folder, read_json, sha256_of, write_json
@@ -78,6 +79,7 @@ def open_dataset(folder: str | Path) -> Dataset:
         for a folder that is missing, is not a dataset, or was left half-written, and for examples that break the table's contract.
     """
     folder = Path(folder)
+    refuse_cohort(folder, "a dataset of sequences")
     if not folder.is_dir():
         raise BasewiseError(f"{folder} is not a folder; expected a dataset made by `basewise build`")
     if not (folder / MANIFEST_FILE).exists():

@@ -12,6 +12,7 @@ from basewise.datasets.table import COMPLETE
 from basewise.errors import BasewiseError, did_you_mean
 from basewise.evaluation.judge import judge, judge_bases, judge_by
 from basewise.evaluation.scoring import answers, resampling_groups, score_logits, scored_labels
+from basewise.inference.asking import refuse_individuals
 from basewise.provenance import provenance
 
 
@@ -34,6 +35,7 @@ def evaluate_model(
     `threshold` None is the model's own. `by` names a column of the examples. See `judge` for a verdict.
     """
     classifier = load_classifier(model)
+    refuse_individuals(classifier)
     examples = split_of(dataset, split)
     kind = dataset.manifest.get("kind", "sequence")
     centers = kind == "sequence" and classifier.config.kind == "base"

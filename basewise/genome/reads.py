@@ -48,6 +48,8 @@ def _records(stream: gzip.GzipFile | IO[bytes], path: Path) -> Iterator[bytes]:
         sequence = bases.strip()
         if not header.startswith(b"@") or (plus and not plus.startswith(b"+")):
             raise BasewiseError(f"{path}, read {number}: expected four lines @name, bases, +, qualities; is it a FASTQ of unwrapped lines?")
+        if not plus:
+            raise BasewiseError(f"{path}, read {number}: the file ends before its line +; the record is truncated, fetch it again")
         if len(quality.rstrip(b"\r\n")) != len(sequence):
             raise BasewiseError(
                 f"{path}, read {number}: {len(sequence)} bases but {len(quality.rstrip())} qualities; "

@@ -61,6 +61,15 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def refuse_individuals(classifier: Classifier) -> None:
+    """Raise BasewiseError, naming the verb for it, when a model answers about individuals where sequences are to be answered."""
+    if classifier.config.kind == "individual":
+        raise BasewiseError(
+            f"this model ({classifier.config.task}) answers about individuals, not single sequences or positions; ask it "
+            "about a cohort with `basewise trait predict RUN COHORT`, `trait curve` or `trait evidence`"
+        )
+
+
 class BaseTokens(NamedTuple):
     """A tokenizer with one token a base, as a table: ids are a gather, no Python loop over bases.
 

@@ -23,7 +23,7 @@ from basewise.backbones.classifier import Classifier
 from basewise.backbones.heads import SequenceHead
 from basewise.errors import BasewiseError
 from basewise.genome.alphabet import Bases, reverse_complement
-from basewise.inference.asking import BaseTokens, answering, base_tokens
+from basewise.inference.asking import BaseTokens, answering, base_tokens, refuse_individuals
 from basewise.inference.fast_hyena import DIRECT, FastHyena, fast_hyena
 from basewise.inference.fast_pyramid import FastPyramid, fast_pyramid
 
@@ -191,7 +191,8 @@ def scorer(classifier: Classifier, *, device: torch.device, batch_size: int = 40
     """
     config, reach = classifier.config, getattr(classifier.backbone, "reach", None)
     window = config.window or (None if reach is None else 2 * reach + 1)
-    if config.kind == "individual" or len(config.labels) != 2 or window is None:
+    refuse_individuals(classifier)
+    if len(config.labels) != 2 or window is None:
         raise BasewiseError(
             f"model for {config.task!r} (kind {config.kind!r}, labels {', '.join(config.labels)}, window {config.window}) cannot score "
             "positions, expected a binary question about a sequence or a base, and a window; use predict"

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from basewise.datasets.cohort import refuse_cohort
 from basewise.errors import BasewiseError, did_you_mean
 from basewise.genome.alphabet import reverse_complement, to_str
 from basewise.genome.contigs import check_contigs
@@ -76,6 +77,7 @@ def open_inputs(path: str | Path, genome: str | Path | None = None, window: int 
         reading: a FASTA record without name, a line of other columns, an empty file.
     """
     path = Path(path)
+    refuse_cohort(path, "a file of sequences or intervals")
     if not path.is_file():
         raise BasewiseError(f"input {path} does not exist; expected FASTA, CSV, TSV, Parquet or BED")
     kind = _format(path)

@@ -19,7 +19,7 @@ from basewise.errors import BasewiseError
 from basewise.files import atomic_path
 from basewise.genome.alphabet import N_CODE, Bases, as_bases, codes
 from basewise.genome.fasta import Genome
-from basewise.inference.asking import answering, check_device
+from basewise.inference.asking import answering, check_device, refuse_individuals
 from basewise.inference.engine import score_positions
 from basewise.inference.inputs import SEQUENCE, Inputs, center_base
 
@@ -55,8 +55,7 @@ def predict_sequences(
     """
     if batch_size < 1:
         raise BasewiseError(f"batch size is {batch_size}, expected 1 or more")
-    if classifier.config.kind == "individual":
-        raise BasewiseError(f"model for {classifier.config.task!r} answers about individuals, not single sequences")
+    refuse_individuals(classifier)
     rows = [as_bases(sequence) for sequence in sequences]
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     if rows and not lengths.all():

@@ -2,8 +2,10 @@
 
 Two ways to get the votes of K groups. Fresh: K groups are drawn (`fresh_predictions`), exact at any K. Banked: a pool of P chunks an
 individual is embedded once, G groups are put together from it, and repeats at K draw K of the G votes (`pool_outputs`, `group_bank`).
-The second is statistically the first as long as K * N <= P and K <= G; beyond, every repeat sees the same P chunks, so the spread between
-repeats comes out too small and the mean carries the luck of the pool. `curve` says so in column `banked`.
+The second asks about a genome that consists of those P chunks and G groups: what repeats scatter around is off from the individual's own
+ratio by a luck, the same in every repeat, of about N / P + 1 / G times the variance of a vote, where drawing K votes has 1 / K. So it is
+statistically the first while K (N / P + 1 / G) is small. `curve` gives the luck's part of the whole variance in column `shared` (a half
+at K * N = P with many groups) and names depths that need more than P chunks or G groups "beyond the pool".
 """
 
 from collections.abc import Callable, Sequence
@@ -279,43 +281,74 @@ def curve_inputs(
     )
 
 
-def curve(inputs: CurveInputs, depths: Sequence[int], repeats: int, seed: int, rule: Rule = "median") -> pd.DataFrame:
-    """Return accuracy over test individuals against K: species ("all" first) K mean sd threshold oracle baseline baseline_sd banked.
+class Drawn(NamedTuple):
+    """Calls of every individual in every repeat at one depth."""
 
-    Every repeat draws K votes of each individual from its bank, takes the threshold from the validation individuals, and calls the test
-    ones. `oracle` is `ceiling` at K * N chunks, `baseline` the accuracy of `depth_calls`; both None where origins are not known.
+    calls: npt.NDArray[np.int64]  # (repeats, S)
+    threshold: float | None  # mean over repeats; None with several labels
+
+
+def draw_calls(inputs: CurveInputs, K: int, repeats: int, rng: np.random.Generator, rule: Rule = "median") -> Drawn:
+    """Call all individuals `repeats` times: K votes of each are drawn from its bank, the threshold comes from the validation ones."""
+    val = inputs.split == "val"
+    means = np.stack([vote.mean(0) for vote in inputs.vote])  # (S, C')
+    if means.shape[1] > 1:
+        drawn = np.stack([rng.multinomial(K, m / m.sum(), size=repeats) for m in means], axis=1) / K
+        return Drawn(np.stack([call(d, None) for d in drawn]), None)
+    ratios = rng.binomial(K, means[:, 0], size=(repeats, len(means)))[..., None] / K
+    thresholds = [choose_ratio(d[val, 0], inputs.labels[val], rule) for d in ratios]
+    return Drawn(np.stack([call(d, t) for d, t in zip(ratios, thresholds, strict=True)]), float(np.mean(thresholds)))
+
+
+def curve(inputs: CurveInputs, depths: Sequence[int], repeats: int, seed: int, rule: Rule = "median") -> pd.DataFrame:
+    """Return accuracy over test individuals against K, a row a depth and species ("all" first).
+
+    Columns: species K mean sd threshold oracle baseline baseline_sd individuals shared banked; see the top of this module for the last two.
+    `oracle` is `ceiling` at K * N chunks, `baseline` the accuracy of `depth_calls`; both None where origins are not known.
     """
-    test, val = inputs.split == "test", inputs.split == "val"
-    bank = len(inputs.vote[0])
+    fit, bank = np.flatnonzero(inputs.split == "val"), len(inputs.vote[0])
     lines = []
     for K in depths:
         rng = np.random.default_rng([seed, K])
-        means = np.stack([vote.mean(0) for vote in inputs.vote])  # (S, C')
-        if means.shape[1] == 1:
-            drawn = rng.binomial(K, means[:, 0], size=(repeats, len(means)))[..., None] / K
-        else:
-            drawn = np.stack([rng.multinomial(K, m / m.sum(), size=repeats) for m in means], axis=1) / K
-        thresholds = [choose_ratio(d[val, 0], inputs.labels[val], rule) if means.shape[1] == 1 else None for d in drawn]
-        right = np.stack([call(d, t) == inputs.labels for d, t in zip(drawn, thresholds, strict=True)])  # (repeats, S)
+        drawn = draw_calls(inputs, K, repeats, rng, rule)
+        right = drawn.calls == inputs.labels  # (repeats, S)
         depth = None
         if inputs.shares is not None:
-            fit = np.flatnonzero(val)
             depth = np.stack(
                 [depth_calls(inputs.shares, fit, inputs.labels, K * inputs.chunks, rng) == inputs.labels for _ in range(repeats)]
             )
-        for name in ("all", *sorted(set(inputs.species[test]))):
-            rows = test & ((inputs.species == name) | (name == "all"))
+        for name, rows in _test_rows(inputs):
             accuracy = right[:, rows].mean(1)
-            line: dict[str, Any] = {"species": name, "K": K, "mean": accuracy.mean(), "sd": accuracy.std(), "threshold": None}
-            if thresholds[0] is not None:
-                line["threshold"] = float(np.mean([t for t in thresholds if t is not None]))
+            line: dict[str, Any] = {"species": name, "K": K, "mean": accuracy.mean(), "sd": accuracy.std(), "threshold": drawn.threshold}
             line["oracle"] = ceiling(inputs.own[rows], inputs.labels[rows], K * inputs.chunks) if depth is not None else None
             line["baseline"] = None if depth is None else depth[:, rows].mean(1).mean()
             line["baseline_sd"] = None if depth is None else depth[:, rows].mean(1).std()
             line["individuals"] = int(rows.sum())
+            luck = inputs.chunks / inputs.pool + 1 / bank
+            line["shared"] = luck / (luck + 1 / K)
             line["banked"] = "beyond the pool" if K * inputs.chunks > inputs.pool or bank < K else "within the pool"
             lines.append(line)
     return pd.DataFrame(lines)
+
+
+def confusion(
+    inputs: CurveInputs, depths: Sequence[int], repeats: int, seed: int, names: Sequence[str], rule: Rule = "median"
+) -> pd.DataFrame:
+    """Return who is called what in the repeats of `curve`: species K truth called individuals (their mean number over repeats)."""
+    lines = []
+    for K in depths:
+        calls = draw_calls(inputs, K, repeats, np.random.default_rng([seed, K]), rule).calls
+        for species, rows in _test_rows(inputs):
+            for truth, called in np.ndindex(len(names), len(names)):
+                number = (calls[:, rows & (inputs.labels == truth)] == called).sum(1).mean()
+                line = {"species": species, "K": K, "truth": names[truth], "called": names[called], "individuals": number}
+                lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _test_rows(inputs: CurveInputs) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+    test = inputs.split == "test"
+    return [(name, test & ((inputs.species == name) | (name == "all"))) for name in ("all", *sorted(set(inputs.species[test])))]
 
 
 def ablated(settings: ChunkSettings, cohort: Cohort, contigs: Sequence[str]) -> ChunkSettings:

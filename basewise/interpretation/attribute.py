@@ -11,6 +11,7 @@ import torch
 from basewise.backbones.classifier import Classifier
 from basewise.errors import BasewiseError, did_you_mean
 from basewise.genome.alphabet import Bases, as_bases
+from basewise.inference.asking import refuse_individuals
 from basewise.interpretation.base import TOKENS_A_BATCH, Attribution, Bucket, Example, make_buckets, studying
 from basewise.interpretation.baselines import baseline_of, check_baseline
 from basewise.interpretation.integrated_gradients import Steps, integrated_gradients
@@ -159,8 +160,7 @@ def target_logits(
     goal = parse_target(target, classifier.config)
     if PREDICTED in goal or goal.needs_labels:
         raise BasewiseError(f"target {goal} differs from sequence to sequence; name a label and a place")
-    if classifier.config.kind == "individual":
-        raise BasewiseError("this model answers about individuals, not single sequences")
+    refuse_individuals(classifier)
     rows = [as_bases(sequence) for sequence in sequences]
     check_rows(rows)
     out = np.empty(len(rows))

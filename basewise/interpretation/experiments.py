@@ -14,7 +14,7 @@ from basewise.errors import BasewiseError
 from basewise.files import sha256_of, write_json
 from basewise.genome.alphabet import as_bases
 from basewise.genome.tracks import write_parquet
-from basewise.inference.asking import check_device
+from basewise.inference.asking import check_device, refuse_individuals
 from basewise.inference.inputs import SEQUENCE, Inputs
 from basewise.interpretation.attention import Attended, attended, attention_table
 from basewise.interpretation.insertion import Neutral, insertion_curve
@@ -70,8 +70,7 @@ def perturb_file(
     Sequences labelled as another class are left out where the input has labels; all others count as positives.
     """
     check_device(device)
-    if classifier.config.kind == "individual":
-        raise BasewiseError("this model answers about individuals, not single sequences")
+    refuse_individuals(classifier)
     check_replacement(replacing.replacement, replacing.motifs)
     label_column(classifier, replacing.label)
     table = _read(classifier, inputs)

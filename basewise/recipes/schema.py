@@ -231,6 +231,12 @@ class Recipe(_Section):
     expected: tuple[Expected, ...] = ()
     source: Source | None = None
 
+    @model_validator(mode="after")
+    def _adapters_learn(self) -> "Recipe":
+        if self.lora is not None and self.train.freeze_backbone:
+            raise ValueError("[lora] trains adapters in the backbone, which train.freeze_backbone keeps as it is: take one of the two away")
+        return self
+
     @property
     def kind(self) -> str:
         """ "sequence", "base" or "individual"."""

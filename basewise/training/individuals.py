@@ -22,9 +22,8 @@ from basewise.inference.trait import Floats, Pool, chunk_settings, chunk_vectors
 from basewise.recipes.schema import Recipe
 from basewise.training import finish, loop, runs
 from basewise.training.batches import Batch
-from basewise.training.build import new_classifier
 from basewise.training.placement import Placement
-from basewise.training.train import write_run
+from basewise.training.train import beginner, best_of, write_run
 
 VERDICT_DEPTHS = (10, 50, 300)
 VERDICT_REPEATS = 200
@@ -103,7 +102,7 @@ def _members_or_none(cohort: Cohort, split: str) -> npt.NDArray[np.int64]:
 
 
 def check_cohort(recipe: Recipe, cohort: Cohort) -> None:
-    """Refuse a recipe of another kind, other labels, and splits with one class only."""
+    """Refuse a recipe of another kind, other labels or contigs that are not there, and splits with one class only."""
     if recipe.kind != "individual":
         raise BasewiseError(f'{cohort.path} is a cohort of individuals, but the recipe\'s head is of kind "{recipe.kind}"; set head.kind')
     if tuple(recipe.head.labels) != cohort.labels:
@@ -114,6 +113,7 @@ def check_cohort(recipe: Recipe, cohort: Cohort) -> None:
         classes = np.unique(cohort.samples["label"].to_numpy(np.int64)[rows])
         if len(rows) and len(classes) < 2:
             raise BasewiseError(f"split {split!r} of {cohort.path} holds one class only ({cohort.labels[classes[0]]}); both must be there")
+    chunk_settings(recipe, cohort, force=True)  # contigs that match nothing
 
 
 def train_individuals(
@@ -135,20 +135,18 @@ def train_individuals(
     if found is not None:
         return found
     placement.wait()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.train.seed)
-        classifier = new_classifier(recipe, recipe.chunks.length)
+    classifier, total = beginner(recipe, recipe.chunks.length)
     source = GroupSource(recipe, cohort, classifier, placement.device)
     known = cohort.samples[cohort.samples["label"] >= 0]
     trainer = loop.start(recipe, classifier, known, folder, placement, source)
     loop.run(trainer, progress)
-    classifier.load_state_dict(runs.load_best(folder, trainer.progress.best_step))
-    return _finish(trainer, cohort) if placement.rank == 0 else {}
+    return _finish(trainer, cohort, total) if placement.rank == 0 else {}
 
 
-def _finish(trainer: loop.Trainer, cohort: Cohort) -> dict[str, Any]:
+def _finish(trainer: loop.Trainer, cohort: Cohort, total: int) -> dict[str, Any]:
     """Judge single groups of val and test, and individuals at a few depths; write the run folder."""
-    recipe, classifier, done = trainer.recipe, trainer.classifier.eval(), trainer.progress
+    recipe, done = trainer.recipe, trainer.progress
+    classifier, counts = best_of(trainer)
     settings = chunk_settings(recipe, cohort)
     verdicts: dict[str, Any] = {}
     tables = []
@@ -184,7 +182,8 @@ def _finish(trainer: loop.Trainer, cohort: Cohort) -> dict[str, Any]:
     results = {
         "recipe": recipe.name,
         "kind": recipe.kind,
-        "parameters": sum(p.numel() for p in classifier.parameters()),
+        "parameters": total,
+        **counts,
         "steps": done.step,
         "stopped_early": done.stopped,
         "best": {"step": done.best_step, "metric": recipe.train.metric, "value": done.best_value},

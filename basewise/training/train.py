@@ -48,26 +48,41 @@ def train(
     if found is not None:
         return found
     placement.wait()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.train.seed)
-        classifier = new_classifier(recipe, dataset.manifest.get("window"))
-        total = sum(p.numel() for p in classifier.parameters())
-        if recipe.lora is not None:
-            add_lora(classifier, LoraSettings(**recipe.lora.model_dump()))
-    if recipe.train.gradient_checkpointing:
-        checkpoint_layers(classifier)
+    classifier, total = beginner(recipe, dataset.manifest.get("window"))
     trainer = loop.start(recipe, classifier, examples, folder, placement)
     loop.run(trainer, progress)
     return _finish(trainer, dataset, examples, total) if placement.rank == 0 else {}
 
 
-def _finish(trainer: loop.Trainer, dataset: Dataset, examples: pd.DataFrame, total: int) -> dict[str, Any]:
-    recipe, classifier, folder, done = trainer.recipe, trainer.classifier.eval(), trainer.folder, trainer.progress
-    classifier.load_state_dict(runs.load_best(folder, done.best_step))
+def beginner(recipe: Recipe, window: int | None) -> tuple[Classifier, int]:
+    """Return the classifier that a training starts from, by the recipe's seed, and its parameters without adapters.
+
+    With [lora] it holds adapters and only they and the head ask for gradients; with gradient_checkpointing its layers compute twice.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        classifier = new_classifier(recipe, window)
+        total = sum(p.numel() for p in classifier.parameters())
+        if recipe.lora is not None:
+            add_lora(classifier, LoraSettings(**recipe.lora.model_dump()))
+    if recipe.train.gradient_checkpointing:
+        checkpoint_layers(classifier)
+    return classifier, total
+
+
+def best_of(trainer: loop.Trainer) -> tuple[Classifier, dict[str, Any]]:
+    """Return the classifier at its best step, in eval mode, adapters merged into its weights; and what of it was trained."""
+    classifier = trainer.classifier.eval()
+    classifier.load_state_dict(runs.load_best(trainer.folder, trainer.progress.best_step))
     trained = sum(p.numel() for name, p in classifier.named_parameters() if name in trainer.trainable)
     everything = sum(p.numel() for p in classifier.parameters())
-    if recipe.lora is not None:
-        classifier = merge_lora(classifier)
+    counts = {"trainable": trained, "trainable_percent": 100 * trained / everything}
+    return (merge_lora(classifier) if trainer.recipe.lora is not None else classifier), counts
+
+
+def _finish(trainer: loop.Trainer, dataset: Dataset, examples: pd.DataFrame, total: int) -> dict[str, Any]:
+    recipe, folder, done = trainer.recipe, trainer.folder, trainer.progress
+    classifier, counts = best_of(trainer)
     batch_size = recipe.train.eval_batch_size or 4 * recipe.train.batch_size
     verdicts, predictions = finish.settle(recipe, classifier, examples, batch_size)
     complete = finish.judge_complete(recipe, classifier, examples, batch_size)
@@ -75,8 +90,7 @@ def _finish(trainer: loop.Trainer, dataset: Dataset, examples: pd.DataFrame, tot
         "recipe": recipe.name,
         "kind": recipe.kind,
         "parameters": total,
-        "trainable": trained,
-        "trainable_percent": 100 * trained / everything,
+        **counts,
         "steps": done.step,
         "stopped_early": done.stopped,
         "best": {"step": done.best_step, "metric": recipe.train.metric, "value": done.best_value},

@@ -40,8 +40,12 @@ class BpeTokenizer:
     its own, GENA-LM's t2t reads R, Y, S, W, K, M, B as tokens, white space may vanish, "[MASK]" and its kind inside a text is
     one token.
 
+    `ragged` tells that the number of tokens does not follow from the number of bases.
+
     A "-" that stands for a run of N has the whole run as its span (the library's own offset is the last N only).
     """
+
+    ragged = True
 
     def __init__(self, text: str, pad_side: PadSide = "right") -> None:
         check_options(True, "official", pad_side)

@@ -8,9 +8,10 @@ import pysam
 import pysam.bcftools
 import pytest
 
-from basewise.genome.fasta import open_genome
+from basewise.genome.fasta import Genome, open_genome
 from basewise.genome.haplotypes import Haplotype
 from basewise.genome.variants import haplotype_edits
+from basewise.tasks.trait import find_ploidy, read_samples, variant_plans
 
 WAYS = ("1pIu", "2pIu", "A")
 HEADER = """##fileformat=VCFv4.2
@@ -97,6 +98,23 @@ def test_generated_variants(tmp_path: Path, seed: int) -> None:
                         assert haplotype.fetch(start, end).tobytes().decode() == expected[start:end]
 
 
+def _copies_of_x(genome: Genome, vcf: Path, table: Path, contig: str) -> dict[str, list[str]]:
+    """Return the X copies of every sample of known sex, as a cohort has them."""
+    kept = read_samples(table, "sex", needs_sex=True, skip_unknown=True)
+    ploidy = find_ploidy(genome, contig, None, (), (f"{contig}:4931044-5260560",))
+    plans = variant_plans(genome, [vcf], kept, ploidy, contigs=[contig])
+    bases = genome.fetch(contig, 0, genome.contigs[contig])
+    found = {}
+    for sample, plan in zip(kept.samples["sample"].tolist(), plans, strict=True):
+        found[sample] = []
+        for copy in plan.copies:
+            haplotype = Haplotype(lambda a, b: bases[a:b], len(bases), copy.edits)
+            start = haplotype.position_of(copy.start) if copy.start else 0
+            end = haplotype.position_of(copy.end) if copy.end < len(bases) else haplotype.length
+            found[sample].append(haplotype.fetch(start, end).tobytes().decode())
+    return found
+
+
 @pytest.mark.data
 def test_every_haplotype_of_the_1000_genomes_x(shared: Path, tmp_path: Path) -> None:
     contig = "chrX_150000001_155270560"
@@ -108,6 +126,7 @@ def test_every_haplotype_of_the_1000_genomes_x(shared: Path, tmp_path: Path) -> 
         piece.write_bytes(b">" + contig.encode() + b"\n" + b"\n".join(bases[i : i + 60].tobytes() for i in range(0, length, 60)) + b"\n")
         samples = list(pysam.VariantFile(str(vcf)).header.samples)
         assert len(samples) == 26
+        copies = _copies_of_x(genome, vcf, shared / "data" / "variants" / "samples.tsv", contig)
         for way in WAYS:
             edits = haplotype_edits(vcf, genome, samples, [way])[contig]
             assert sum(len(edits[sample][0]) for sample in samples) > 1000
@@ -115,3 +134,10 @@ def test_every_haplotype_of_the_1000_genomes_x(shared: Path, tmp_path: Path) -> 
                 (expected,) = _oracle(piece, vcf, sample, way)
                 mine = Haplotype(lambda a, b: bases[a:b], length, edits[sample][0]).sequence()
                 assert mine.tobytes() == expected.encode(), (sample, way)
+                if way != "A" and sample in copies:  # what chunks of an individual are drawn from; a male's second X is PAR2
+                    own = copies[sample][WAYS.index(way)]
+                    part = len(own) < 10**6  # before the 10 kb of N behind PAR2
+                    assert own == (expected[-10_000 - len(own) : -10_000] if part else expected)
+                    assert not part or (way == "2pIu" and abs(len(own) - 329_517) < 10)
+        assert len(copies) == 25
+        assert sum(len(second) < 10**6 for _, second in copies.values()) == 11

@@ -69,6 +69,20 @@ def test_forced_dropped_and_without_n():
         draw_chunks(genome, ChunkSettings(4, 50, max_n=0.5, drop=("a", "y")), 0, [0])
 
 
+def test_a_forced_contig_that_is_nearly_all_n_gives_its_few_known_bases():
+    genome = _genome({"a": 2000, "y": 100_000}, n="y")
+    known = np.full(100_000, ord("N"), np.uint8)
+    known[70_000:70_700] = ord("A")
+    copies = [genome.copies[0], Copy("y", 0, Haplotype(lambda a, b: known[a:b], 100_000), 0, 100_000)]
+    forced = draw_chunks(IndividualGenome("s", "human", copies), ChunkSettings(3, 50, max_n=0.5, force=("y",)), 0, np.arange(100))
+    assert (forced.copy[:, 0] == 1).all()
+    assert ((forced.bases[:, 0] == ord("A")).mean(1) >= 0.5).all()
+    starts = forced.start[:, 0]
+    assert 69_975 <= starts.min() < 70_100 < 70_600 < starts.max() <= 70_675
+    again = draw_chunks(IndividualGenome("s", "human", copies), ChunkSettings(3, 50, max_n=0.5, force=("y",)), 0, [41])
+    assert (again.bases[0] == forced.bases[41]).all()
+
+
 def test_short_contigs():
     genome = _genome({"a": 30, "b": 80})
     padded = draw_chunks(genome, ChunkSettings(20, 50), 0, [0])

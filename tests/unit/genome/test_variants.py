@@ -92,6 +92,12 @@ def test_fastq(tmp_path):
     path.write_text("@r1\nACGT\n+\nIIII\n@r2\nGGA\n+\nI")
     with pytest.raises(BasewiseError, match="read 2: 3 bases but 1 qualities; the record is truncated"):
         list(read_fastq(path))
+    for cut in ("@r2", "@r2\n", "@r2\nGGA", "@r2\nGGA\n"):
+        path.write_text("@r1\nACGT\n+\nIIII\n" + cut)
+        with pytest.raises(BasewiseError, match=r"read 2: the file ends before its line \+; the record is truncated"):
+            list(read_fastq(path))
+    path.write_text("@r1\nACGT\n+\nIIII\n@r2\n\n+\n\n")  # a read of no bases is whole
+    assert list(read_fastq(path)) == [b"ACGT"]
     path.write_text(">r1\nACGT\n>r2\nACG\n")
     with pytest.raises(BasewiseError, match="expected four lines"):
         list(read_fastq(path))

@@ -102,6 +102,8 @@ def test_curves_rise_to_what_the_votes_allow():
     assert everyone["oracle"].tolist() == pytest.approx([0.5 + 0.5 * (1 - 0.99 ** (4 * K)) for K in (2, 20, 300)])
     assert everyone["baseline"].iloc[-1] == 1.0
     assert everyone["banked"].tolist() == ["within the pool"] * 3
+    luck = 4 / 5000 + 1 / 1000
+    assert everyone["shared"].tolist() == pytest.approx([luck / (luck + 1 / K) for K in (2, 20, 300)])
     assert set(table["species"]) == {"all", "human"}
     same = trait.curve(_inputs([0.7 if label == 0 else 0.95 for label in labels], labels, split), [2, 20, 300], 100, 0)
     pd.testing.assert_frame_equal(table, same)
@@ -137,3 +139,28 @@ def test_the_effect_is_the_gradient_times_the_difference_from_the_mean():
     assert np.allclose(effect[:3], expected, atol=1e-5)
     assert attention[:3].sum() == pytest.approx(3.0, abs=1e-5)
     assert seen.tolist() == [1, 1, 1, 0, 0, 0]
+
+
+def test_the_luck_of_a_pool_is_as_large_as_said():
+    """Pools of 40 groups drawn anew: the variance of what repeats scatter around, over that of a vote, is N / P + 1 / G."""
+    rng = np.random.default_rng(0)
+    N, P, G, share = 4, 160, 200, 0.1
+    means = []
+    for _ in range(3000):
+        pool = rng.random(P) < share  # chunks that decide; a group votes by whether it holds one
+        means.append(pool[rng.integers(P, size=(G, N))].any(1).mean())
+    p = 1 - (1 - share) ** N
+    assert np.var(means) / (p * (1 - p)) == pytest.approx(N / P + 1 / G, rel=0.2)
+
+
+def test_confusion_counts_the_calls_of_the_curve():
+    labels, split = [0, 1] * 6, ["val"] * 6 + ["test"] * 6
+    inputs = _inputs([0.7 if label == 0 else 0.95 for label in labels], labels, split)
+    table = trait.confusion(inputs, [5, 300], 100, 0, ["male", "female"])
+    accuracy = trait.curve(inputs, [5, 300], 100, 0).query("species == 'all'").set_index("K")["mean"]
+    for K in (5, 300):
+        part = table[(table["K"] == K) & (table["species"] == "all")]
+        assert part["individuals"].sum() == pytest.approx(6)
+        assert part.groupby("truth")["individuals"].sum().tolist() == pytest.approx([3, 3])
+        right = part.loc[part["truth"] == part["called"], "individuals"].sum()
+        assert right / 6 == pytest.approx(accuracy[K])
