@@ -17,7 +17,7 @@ def pretrain(
     genome: Annotated[Path | None, typer.Option("-g", "--genome", help="FASTA to read; overrides the recipe's data.path.")] = None,
     config: Annotated[
         str | None,
-        typer.Option("--config", help="Without a recipe: a HyenaDNA of the catalog, or family hyenadna with --set backbone.config."),
+        typer.Option("--config", help="Without a recipe: a HyenaDNA of the catalog (hyenadna-tiny-1k)."),
     ] = None,
     val_chroms: Annotated[
         str | None, typer.Option("--val-chroms", help="Contigs whose loss chooses the weights, comma-separated; not trained on.")
@@ -26,7 +26,7 @@ def pretrain(
         str | None, typer.Option("--test-chroms", help="Contigs for the closing numbers, comma-separated; not trained on.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, e.g. train.steps=2000, pretrain.soft_mask=mask; may be repeated.")
+        list[str] | None, typer.Option("--set", help="section.key=value, e.g. pretrain.soft_mask=mask; may be repeated.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed, to the same result.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run folder.")] = False,
@@ -34,8 +34,8 @@ def pretrain(
 ) -> None:
     """Pretrain a HyenaDNA on a genome: foresee each base from those before it, on both strands.
 
-    The run folder holds the resolved recipe, a log, the backbone (RUN/model) with its card, and the loss on held-out contigs beside a Markov
-    chain's. `basewise train --init RUN`, `fewshot --backbones RUN` and `embed RUN` start from it.
+    The run folder holds the resolved recipe, a log, the backbone (RUN/model) with its card, and the loss on held-out contigs beside that of
+    a Markov chain. `basewise train --init RUN`, `fewshot --backbones RUN` and `embed RUN` start from it.
 
     Examples:
 
@@ -75,7 +75,7 @@ def resolve(
     if recipe is not None and config is not None:
         raise BasewiseError("--config is for a run without recipe; with one take --set backbone.name=NAME")
     base = load_recipe(recipe) if recipe is not None else _default(str(config), Path(str(genome)))
-    given = {"data.path": str(genome) if genome is not None else None}
+    given: dict[str, Any] = {"data.path": str(genome) if genome is not None else None}
     given |= {"data.val_chroms": _names(val_chroms), "data.test_chroms": _names(test_chroms)}
     # a JSON string, or array of strings, is a TOML one
     return apply_overrides(base, [*(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in given.items() if v is not None), *settings])

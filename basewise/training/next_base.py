@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from basewise.backbones.base import Backbone, Tokenizer
+from basewise.errors import BasewiseError
 from basewise.evaluation.markov import MarkovChain
 from basewise.genome.alphabet import N_CODE, Bases, codes
 from basewise.genome.fasta import Genome
@@ -19,6 +20,7 @@ from basewise.recipes.pretraining import Pretrain
 from basewise.training.windows import batches, is_asked
 
 UNIFORM = math.log(4)  # nats a base of who knows nothing: 1.386
+NOT_ASKED = -100  # in place of a target: no loss there
 Window = tuple[str, int, int]
 
 
@@ -56,14 +58,14 @@ class Foreseen(NamedTuple):
 
 
 def targets(bases: Bases, ids: Tensor, settings: Pretrain) -> Tensor:
-    """Return (B, T - 1) ids of the next token, -100 where it is not asked for, of windows (B, T) of bases."""
+    """Return (B, T - 1) ids of the next token, NOT_ASKED where it is not asked for, of windows (B, T) of bases."""
     asked = torch.from_numpy(is_asked(bases, settings)[:, 1:])
-    return torch.where(asked, ids[:, 1:], torch.full((), -100, dtype=ids.dtype))
+    return torch.where(asked, ids[:, 1:], torch.full((), NOT_ASKED, dtype=ids.dtype))
 
 
 def loss_sum(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Return the sum of -ln p(next base) over the whole vocabulary, logits (B, T, V), wanted (B, T - 1) with -100 left out."""
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), wanted.flatten(), ignore_index=-100, reduction="sum")
+    """Return the sum of -ln p(next base) over the whole vocabulary, logits (B, T, V), wanted (B, T - 1) NOT_ASKED left out."""
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), wanted.flatten(), ignore_index=NOT_ASKED, reduction="sum")
 
 
 def foresee(
@@ -117,8 +119,6 @@ def markov_foresees(chain: MarkovChain, genome: Genome, windows: Sequence[Window
 
 def as_language_model(backbone: Backbone, source: object) -> LanguageModel:
     """Return the language model of a backbone; BasewiseError for families that do not foresee the next token."""
-    from basewise.errors import BasewiseError
-
     if backbone.family != "hyenadna":
         raise BasewiseError(f"pretraining is for family hyenadna, which foresees the next base; {source} is of {backbone.family}")
     return LanguageModel(backbone)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from basewise.training import runs
 from basewise.training.batches import Plan, make_plan
 from basewise.training.build import new_backbone
 from basewise.training.loop import LOG_EVERY, Event, check_loss, generator_of_its_own, seed_of
-from basewise.training.next_base import Foreseen, LanguageModel, Window, as_language_model, foresee, loss_sum, targets
+from basewise.training.next_base import NOT_ASKED, Foreseen, LanguageModel, Window, as_language_model, foresee, loss_sum, targets
 from basewise.training.optimizer import MovingAverage, make_optimizer, set_rates, using
 from basewise.training.placement import Placement
 from basewise.training.pretrain_results import finish
@@ -131,7 +131,7 @@ def _start(
     source = WindowSource(genome, contigs["train"], settings, t.seed)
     model.to(placement.device).train()
     if t.gradient_checkpointing:
-        model.backbone.gradient_checkpointing = True
+        model.backbone.gradient_checkpointing = True  # type: ignore[assignment]
     average = MovingAverage(model, t.ema) if t.ema else None
     found = runs.load_checkpoint(folder)
     progress = found[0] if found is not None else runs.Progress()
@@ -189,27 +189,31 @@ def _optimizer_step(state: Pretraining, call: Callable[..., Tensor]) -> Tensor:
     t, place, step = state.recipe.train, state.placement, state.progress.step
     torch.manual_seed(seed_of(t.seed, step, place.rank))
     parts = []
-    for part in range(t.accumulation):
-        first = step * state.plan.group + part * t.batch_size
+    for number in range(t.accumulation):
+        first = step * state.plan.group + number * t.batch_size
         windows = state.source.draw(np.arange(first, first + t.batch_size))
         ids = state.tokenizer.tokenize(list(windows.bases), special_tokens=False).ids
         parts.append((ids, targets(windows.bases, ids, state.settings)))
     asked = sum(int((wanted >= 0).sum()) for _, wanted in parts)
     total = torch.zeros((), device=place.device)
-    for ids, wanted in parts:
-        mine = slice(place.rank, None, place.processes)
-        if place.rank >= len(ids):  # nothing left for this process: it stays in step with a window it is not asked about
-            ids, wanted = ids[:1], torch.full_like(wanted[:1], -100)
-            mine = slice(None)
+    for part in parts:
+        ids, wanted = _share(*part, place.rank, place.processes)
         with place.autocast():
-            logits = call(ids[mine].to(place.device))
-        loss = loss_sum(logits, wanted[mine].to(place.device)) / asked
+            logits = call(ids.to(place.device))
+        loss = loss_sum(logits, wanted.to(place.device)) / asked
         place.backward(loss * place.processes)  # processes average their gradients; the loss is a sum
         total += loss.detach()
     place.step(state.optimizer, state.parameters, t.clip)
     if state.average is not None:
         state.average.update(state.model)
     return place.sum(total)
+
+
+def _share(ids: Tensor, wanted: Tensor, rank: int, processes: int) -> tuple[Tensor, Tensor]:
+    """Return the windows of process `rank`; where none is left, one that it is not asked about keeps the processes in step."""
+    if rank >= len(ids):
+        return ids[:1], torch.full_like(wanted[:1], NOT_ASKED)
+    return ids[rank::processes], wanted[rank::processes]
 
 
 def _validation_round(state: Pretraining) -> dict[str, float | None] | None:

@@ -1,13 +1,11 @@
 """From the best weights of a pretraining to a run that speaks for itself: the held-out loss beside what a Markov chain knows."""
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from basewise.backbones.folders import load_backbone, save_backbone
 from basewise.evaluation.markov import fit_markov
 from basewise.files import atomic_path, sha256_of, write_json
-from basewise.genome.fasta import Genome
 from basewise.provenance import provenance
 from basewise.training import runs
 from basewise.training.finish import compare
@@ -97,11 +95,10 @@ def model_card(state: "Pretraining", results: dict[str, Any]) -> str:
     lines = [
         f"# {recipe.name}",
         "",
-        f"A {state.model.backbone.family} backbone ({recipe.backbone.name}) of {results['parameters']:,} parameters, "
-        "pretrained to foresee the next base.",
+        f"A {state.model.backbone.family} backbone ({recipe.backbone.name}) of {results['parameters']:,} parameters, pretrained on DNA.",
         "",
-        f"- {results['bases_read']:,} bases read in windows of {settings.length:,}, {strands}; soft mask: {settings.soft_mask}; "
-        f"at most {settings.max_n:.0%} N a window, N never scored",
+        f"- asked for the next base of windows of {settings.length:,} bases, {results['bases_read']:,} bases in all, {strands}",
+        f"- soft mask: {settings.soft_mask}; at most {settings.max_n:.0%} N a window, N never scored",
         f"- {kept}{by}",
         f"- weights at the start: {recipe.backbone.init}" + ("; stored as float16" if settings.half else ""),
         "",
