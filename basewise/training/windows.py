@@ -80,7 +80,7 @@ class WindowSource:
         self._held: Mapping[str, Bases] = {n: genome.fetch(n, 0, genome.contigs[n]) for n in self.names} if held else {}
 
     def draw(self, draws: npt.ArrayLike) -> Windows:
-        """Return the windows of draws (B,), 0, 1, 2 ...; BasewiseError when one is refused 1000 times."""
+        """Return the windows of draws (B,), 0, 1, 2 ...; BasewiseError when one is refused `ATTEMPTS` times."""
         numbers, length = np.asarray(draws, np.int64), self.settings.length
         B = len(numbers)
         found = Windows(np.empty((B, length), np.uint8), np.empty(B, np.int64), np.empty(B, np.int64), np.zeros(B, bool))
