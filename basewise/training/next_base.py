@@ -117,8 +117,13 @@ def markov_foresees(chain: MarkovChain, genome: Genome, windows: Sequence[Window
     return total
 
 
+def check_family(family: str, source: object) -> None:
+    """Refuse a family that does not foresee the next token."""
+    if family != "hyenadna":
+        raise BasewiseError(f"pretraining is for family hyenadna, which foresees the next base; {source} is of {family}")
+
+
 def as_language_model(backbone: Backbone, source: object) -> LanguageModel:
     """Return the language model of a backbone; BasewiseError for families that do not foresee the next token."""
-    if backbone.family != "hyenadna":
-        raise BasewiseError(f"pretraining is for family hyenadna, which foresees the next base; {source} is of {backbone.family}")
+    check_family(backbone.family, source)
     return LanguageModel(backbone)  # type: ignore[arg-type]

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from basewise.backbones import catalog
 from basewise.backbones.base import Backbone, Tokenizer
+from basewise.backbones.registry import FAMILIES
 from basewise.errors import BasewiseError
 from basewise.genome.fasta import Genome, open_genome
 from basewise.recipes.pretraining import Pretrain
@@ -23,7 +25,17 @@ from basewise.training import runs
 from basewise.training.batches import Plan, make_plan
 from basewise.training.build import new_backbone
 from basewise.training.loop import LOG_EVERY, Event, check_loss, generator_of_its_own, seed_of
-from basewise.training.next_base import NOT_ASKED, Foreseen, LanguageModel, Window, as_language_model, foresee, loss_sum, targets
+from basewise.training.next_base import (
+    NOT_ASKED,
+    Foreseen,
+    LanguageModel,
+    Window,
+    as_language_model,
+    check_family,
+    foresee,
+    loss_sum,
+    targets,
+)
 from basewise.training.optimizer import MovingAverage, make_optimizer, set_rates, using
 from basewise.training.placement import Placement
 from basewise.training.pretrain_results import finish
@@ -84,6 +96,10 @@ def pretrain(
         there, a genome without usable window, and a loss that is no number.
     """
     settings, genome = _checked(recipe)
+    if recipe.backbone.name in catalog.entries():
+        check_family(catalog.family_of(recipe.backbone.name), recipe.backbone.name)
+    elif recipe.backbone.name in FAMILIES:
+        check_family(recipe.backbone.name, recipe.backbone.name)
     contigs = split_contigs(genome, recipe.data.val_chroms or (), recipe.data.test_chroms or (), settings.length)
     placement = Placement(device, recipe.train.precision)
     folder = Path(run_folder)

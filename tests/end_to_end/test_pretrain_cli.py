@@ -70,6 +70,10 @@ def test_pretrain_then_embed_fewshot_and_train(basewise, genome, tmp_path):
         again = foresee(model, tokenizer, g, windows, settings, batch_size=3, device=torch.device("cpu"))
     assert again.nats / again.bases == pytest.approx(test["metrics"]["nats"]["value"], abs=1e-6)
 
+    basewise("report", run, "-o", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert f"{test['metrics']['nats']['value']:.4f}" in page
+    assert f"{test['markov']['nats']:.4f}" in page
     basewise("pretrain", *how, "-o", run, code=1)  # it is there
     assert basewise("pretrain", *how, "-o", run, "--resume").stdout == said.stdout
     dataset = planted_dataset(tmp_path / "motif", n=60)
