@@ -100,7 +100,6 @@ def pretrain(
         check_family(catalog.family_of(recipe.backbone.name), recipe.backbone.name)
     elif recipe.backbone.name in FAMILIES:
         check_family(recipe.backbone.name, recipe.backbone.name)
-    contigs = split_contigs(genome, recipe.data.val_chroms or (), recipe.data.test_chroms or (), settings.length)
     placement = Placement(device, recipe.train.precision)
     folder = Path(run_folder)
     with torch.random.fork_rng(devices=[]):
@@ -108,6 +107,7 @@ def pretrain(
         backbone, tokenizer = new_backbone(recipe.backbone)
     model = as_language_model(backbone, recipe.backbone.name)
     _check_length(backbone, settings.length)
+    contigs = split_contigs(genome, recipe.data.val_chroms or (), recipe.data.test_chroms or (), settings.length)
     found = runs.begin(folder, recipe, resume=resume, force=force, first=placement.rank == 0)
     if found is not None:
         return found
