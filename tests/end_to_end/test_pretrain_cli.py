@@ -18,6 +18,7 @@ from basewise.recipes.schema import load_recipe
 from basewise.testing.datasets import planted_dataset
 from basewise.testing.genomes import write_fasta
 from basewise.training.next_base import as_language_model, foresee
+from basewise.training.windows import evenly, tiles
 
 EMBEDDED = "hyenadna-tiny-hg19"
 SHAPE = "backbone.config={d_model=16, n_layer=1, d_inner=32, l_max=130, filter_order=16}"
@@ -158,7 +159,7 @@ def test_the_embedded_backbone_is_small_and_says_where_it_comes_from():
     assert sum(p.stat().st_size for p in folder.iterdir()) < 4e6
     results = json.loads((folder / "results.json").read_text())
     recipe = load_recipe(folder / "recipe.toml")
-    assert load_recipe("basewise/pretrain_tiny_hg19").train == recipe.train
+    assert load_recipe("basewise/pretrain_tiny_hg19") == recipe
     test = results["splits"]["test"]
     assert test["metrics"]["nats"]["value"] < test["markov"]["nats"] < test["uniform"]
     assert f"{test['metrics']['nats']['value']:.4f}" in (folder / "README.md").read_text()
@@ -169,14 +170,13 @@ def test_the_embedded_backbone_is_small_and_says_where_it_comes_from():
 @pytest.mark.data
 def test_the_embedded_backbone_foresees_chr19_as_its_card_says(shared):
     results = json.loads((zoo.folder(EMBEDDED) / "results.json").read_text())
-    piece, low = "chr19_50000001_59128983", 2_000_000
-    windows = [(piece, start, start + 1024) for start in range(low, low + 200 * 1024, 1024)]
     real = load_official(shared / "golden" / "real" / "hyenadna-tiny-1k")  # trained weights of others: compared with, never started from
     nats = {}
     with open_genome(shared / "data" / "genome" / "hg19_pieces.fa.gz") as genome:
+        windows = evenly(tiles(genome, ["chr19_50000001_59128983"], 1024), 200)
         for name, (backbone, tokenizer) in {"own": load_pretrained(EMBEDDED), "real": real}.items():
             model = as_language_model(backbone, name)
             found = foresee(model, tokenizer, genome, windows, Pretrain(), batch_size=32, device=torch.device("cpu"))
             nats[name] = found.nats / found.bases
-    assert nats["own"] == pytest.approx(results["splits"]["test"]["metrics"]["nats"]["value"], abs=0.05)
-    assert nats["real"] < math.log(4)
+    assert nats["own"] == pytest.approx(results["splits"]["test"]["metrics"]["nats"]["value"], abs=0.06)
+    assert nats["real"] == pytest.approx(1.235, abs=0.06)  # measured over 500 windows; its README says about 1.26 on human DNA
