@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from basewise import zoo
 from basewise.errors import BasewiseError, did_you_mean
 from basewise.files import read_json, sha256_of
 
@@ -42,6 +43,8 @@ class Entry(BaseModel):
     revision: Annotated[str, Field(pattern="^[0-9a-f]{0,40}$")]
     shape: dict[str, Any]
     files: dict[str, KnownFile] = Field(default_factory=dict)
+    embedded: bool = False
+    """In the package, trained by basewise: there is nothing to fetch."""
 
     @property
     def notice(self) -> str:
@@ -88,8 +91,7 @@ def home() -> Path:
 
 def folder_of(name: str) -> Path:
     """Return where the files of a catalog name lie, or would lie, on this disk."""
-    entry(name)
-    return home() / name
+    return zoo.folder(name) if entry(name).embedded else home() / name
 
 
 def source_of(folder: Path) -> dict[str, Any]:

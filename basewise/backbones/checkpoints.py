@@ -119,7 +119,10 @@ def load_official_classifier(folder: str | Path) -> Classifier:
 
 
 def load_pretrained(name: str) -> tuple[Backbone, Tokenizer]:
-    """Return a catalog model from where ``basewise models fetch NAME`` puts it; BasewiseError says how to get it when it is not there."""
+    """Return a catalog model: an embedded one, or one from where ``basewise models fetch NAME`` puts it.
+
+    BasewiseError says how to get it when it is not there.
+    """
     entry = catalog.entry(name)
     folder = catalog.folder_of(name)
     if not (folder / CONFIG).is_file():

@@ -277,6 +277,10 @@ def find_model(model: str | Path) -> Path:
         if (folder / "config.json").is_file():
             return folder
     known = zoo.names()
+    if str(model) in zoo.backbones():
+        raise BasewiseError(
+            f"{model} is an embedded backbone, which answers no question yet; train a classifier from it: basewise train --init {model}"
+        )
     if path.is_dir():
         raise BasewiseError(
             f"{path} is neither a run folder (model/config.json) nor a model folder (config.json); was the training finished?"

@@ -28,6 +28,8 @@ def fetch(name: str, folder: str | Path | None = None, watch: Watch | None = Non
         Unknown name; no network (the manual way is named); files of other size or checksum than the catalog knows.
     """
     entry = catalog.entry(name)
+    if entry.embedded:
+        raise BasewiseError(f"{name} is embedded in basewise: there is nothing to fetch, use it by its name")
     folder = Path(folder) if folder is not None else catalog.folder_of(name)
     try:
         import huggingface_hub

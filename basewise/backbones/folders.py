@@ -19,11 +19,18 @@ FORMAT = "basewise backbone 1"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save_backbone(backbone: Backbone, tokenizer: Tokenizer, folder: str | Path, source: Mapping[str, Any], *, force: bool = False) -> Path:
-    """Write a folder of ours (config.json last) and return it; `source` says where the weights come from and under which licence."""
+def save_backbone(
+    backbone: Backbone, tokenizer: Tokenizer, folder: str | Path, source: Mapping[str, Any], *, force: bool = False, half: bool = False
+) -> Path:
+    """Write a folder of ours (config.json last) and return it; `source` says where the weights come from and under which licence.
+
+    With `half` weights are stored as float16; `load_saved` gives float32 again.
+    """
     folder = prepare_output_folder(folder, force=force)
     module: nn.Module = backbone  # type: ignore[assignment]
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    if half:
+        state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     try:
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     except OSError as error:
@@ -47,7 +54,7 @@ def load_saved(folder: Path, values: Mapping[str, Any]) -> tuple[Backbone, Token
     shape, settings = dict(values["backbone"]), dict(values["tokenizer"])
     family = shape.pop("family", "")
     tokenizer = load_tokenizer(settings.pop("kind", ""), settings, folder)
-    state = read_safetensors(folder / WEIGHTS)
+    state = {name: t.float() if t.dtype is torch.float16 else t for name, t in read_safetensors(folder / WEIGHTS).items()}
     with torch.device("meta"):
         backbone = build_backbone(family, shape, folder)
     assign_weights(backbone, state, folder)  # type: ignore[arg-type]
@@ -62,3 +69,12 @@ def config_of_folder(folder: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BasewiseError(f"{folder / CONFIG} holds a {type(values).__name__}, expected an object")
     return values
+
+
+def load_backbone(folder: str | Path) -> tuple[Backbone, Tokenizer]:
+    """Return backbone and tokenizer of a folder that `save_backbone` wrote; BasewiseError for any other."""
+    folder = Path(folder)
+    values = config_of_folder(folder)
+    if values.get("format") != FORMAT:
+        raise BasewiseError(f"{folder / CONFIG} has format {values.get('format')!r}, expected {FORMAT!r}")
+    return load_saved(folder, values)

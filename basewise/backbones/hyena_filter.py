@@ -61,6 +61,9 @@ class ImplicitFilter(nn.Module):
         L = u.shape[-1]
         with torch.autocast(u.device.type, enabled=False):
             signal = u.float()
+            if torch.is_grad_enabled():
+                convolved: Tensor = _Convolution.apply(signal, self._spectrum(L))
+                return (convolved + signal * self.bias.float()[:, None]).to(u.dtype)
             y = torch.fft.irfft(torch.fft.rfft(signal, n=2 * L) * self._spectrum(L), n=2 * L, norm="forward")[..., :L]
             return (y + signal * self.bias.float()[:, None]).to(u.dtype)
 
@@ -88,6 +91,37 @@ class ImplicitFilter(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}  # copies and pickles start without the memory
+
+
+class _Convolution(torch.autograd.Function):
+    """Causal convolution of a signal (B, D, L) with a transformed filter (D, L + 1), differentiable once.
+
+    The forward is what autograd would record, bit for bit. Its own way back would transform all 2 L complex numbers; the gradient of a real
+    convolution is a real correlation, so that half of them do.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, signal: Tensor, spectrum: Tensor) -> Tensor:
+        L = signal.shape[-1]
+        transformed = torch.fft.rfft(signal, n=2 * L)
+        ctx.save_for_backward(transformed if ctx.needs_input_grad[1] else None, spectrum)
+        y: Tensor = torch.fft.irfft(transformed * spectrum, n=2 * L, norm="forward")[..., :L]
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        transformed, spectrum = ctx.saved_tensors
+        L = gradient.shape[-1]
+        g = torch.fft.rfft(gradient, n=2 * L)  # (B, D, L + 1)
+        of_signal = of_spectrum = None
+        if ctx.needs_input_grad[0]:
+            of_signal = torch.fft.irfft(g * spectrum.conj(), n=2 * L, norm="forward")[..., :L]
+        if ctx.needs_input_grad[1]:
+            # y = irfft(s, norm="forward") = Re(s_0) + 2 sum_k Re(s_k e^(i k t)) + Re(s_L e^(i L t)): all but the ends count twice
+            of_spectrum = torch.einsum("bdk,bdk->dk", transformed.conj(), g)
+            of_spectrum[:, 1:L] *= 2
+        return of_signal, of_spectrum
 
 
 class Sine(nn.Module):

@@ -16,6 +16,7 @@ VERBS: tuple[str, ...] = (
     "merge",
     "predict",
     "build",
+    "pretrain",
     "train",
     "ensemble",
     "baseline",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(
-    help="Published checkpoints: list, show, fetch, import.",
+    help="Pretrained backbones, published and embedded: list, show, fetch, import.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -36,7 +36,7 @@ def list_models(as_json: AsJson = False) -> None:
     for row in rows:
         context = f"{row['context_bp']:,}" if row["context_bp"] else "any"
         licence = row["licence"] + (" (non-commercial)" if row["non_commercial"] else "")
-        source = f"{row['repository']}@{row['revision'][:8] or 'newest'}"
+        source = "embedded" if row["embedded"] else f"{row['repository']}@{row['revision'][:8] or 'newest'}"
         table.append((row["name"], row["family"], f"{row['parameters'] / 1e6:,.1f} M", context, licence, source, row["on_disk"] or "-"))
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     for line in table:

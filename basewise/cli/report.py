@@ -33,9 +33,11 @@ def report(
     """
     from basewise.report.compare import compare_chapter
     from basewise.report.page import write_page
+    from basewise.report.pretrain import is_pretraining
 
     chapters = [_chapter(folder, genome, model) for folder in folders]
-    comparison = compare_chapter([folder for folder in folders if (folder / "results.json").is_file()])
+    runs = [folder for folder in folders if (folder / "results.json").is_file() and not is_pretraining(folder)]
+    comparison = compare_chapter(runs)
     write_page(([comparison] if comparison is not None else []) + chapters, output)
     typer.echo(output)
 
@@ -49,8 +51,11 @@ def _chapter(folder: Path, genome: Path | None, model: Path | None) -> "Chapter"
 
         return scan_chapter(folder, genome, model_folder=model)
     if (folder / "results.json").is_file():
+        from basewise.report.pretrain import is_pretraining, pretrain_chapter
         from basewise.report.run import run_chapter
 
+        if is_pretraining(folder):
+            return pretrain_chapter(folder)
         return run_chapter(folder)
     from basewise.report.experiments import explanation_chapter
     from basewise.report.trait import curve_chapter, evidence_chapter, is_curve, is_evidence

@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+from basewise import zoo
+from basewise.backbones import catalog
 from basewise.backbones.base import Backbone, Policy, Tokenizer, Tokens
-from basewise.backbones.checkpoints import load_official
+from basewise.backbones.checkpoints import load_official, load_pretrained
 from basewise.backbones.classifier import FORMAT, find_model, load_classifier
 from basewise.backbones.heads import pool_hidden, token_of_base
 from basewise.errors import BasewiseError
@@ -41,10 +43,18 @@ class Embedder(NamedTuple):
 
 
 def load_embedder(model: str | Path) -> Embedder:
-    """Return the backbone of MODEL: an embedded model, run or model folder (as it was trained to see sequences), or checkpoint folder."""
+    """Return the backbone of MODEL, which is one of these.
+
+    An embedded model, run or model folder (as it was trained to see sequences), the run folder of a pretraining, the folder of a
+    checkpoint, or a name of the catalog whose files are on this disk.
+    """
     folder = Path(model)
-    if (folder / "config.json").is_file() and read_json(folder / "config.json").get("format") != FORMAT:
-        return Embedder(*load_official(folder))
+    if not folder.exists() and str(model) in catalog.entries():
+        return Embedder(*load_pretrained(str(model)))
+    if str(model) not in zoo.names():
+        for place in (folder / "model", folder):
+            if (place / "config.json").is_file() and read_json(place / "config.json").get("format") != FORMAT:
+                return Embedder(*load_official(place))
     classifier = load_classifier(find_model(model))
     return Embedder(classifier.backbone, classifier.tokenizer, classifier.config.special_tokens, classifier.config.policy)
 

@@ -8,6 +8,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from basewise.errors import BasewiseError, did_you_mean
+from basewise.recipes.pretraining import Pretrain
 
 HERE = Path(__file__).parent
 
@@ -20,7 +21,10 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """Which examples. `path` is a dataset folder; the other keys say how it must have been built and are held against its manifest."""
+    """Which examples. `path` is a dataset folder; the other keys say how it must have been built and are held against its manifest.
+
+    With [pretrain], `path` is a genome (FASTA), and `val_chroms` and `test_chroms` are the contigs held out; no other key is used.
+    """
 
     path: str | None = None
     task: str | None = None
@@ -38,7 +42,7 @@ class Backbone(_Section):
 
     name: str
     init: str = "random"
-    """"random", "pretrained" (the catalog's checkpoint) or the path of a folder with weights."""
+    """"random", "pretrained" (the weights of the catalog name), a catalog name, or the path of a folder with weights."""
     config: dict[str, Any] = {}
 
 
@@ -184,6 +188,10 @@ class Train(_Section):
         return self
 
 
+# keys of [train] that are about examples and classifiers
+NOT_FOR_PRETRAINING = ("negatives_per_positive", "crop", "flank", "head_lr", "freeze_backbone", "loss", "phases", "augment")
+
+
 class Evaluate(_Section):
     """How the trained model is judged. Calibration and threshold come from the validation split."""
 
@@ -227,6 +235,8 @@ class Recipe(_Section):
     chunks: Chunks = Chunks()
     train: Train
     lora: Lora | None = None
+    pretrain: Pretrain | None = None
+    """For `basewise pretrain` only: next-nucleotide pretraining on a genome."""
     evaluate: Evaluate = Evaluate()
     expected: tuple[Expected, ...] = ()
     source: Source | None = None
@@ -241,6 +251,19 @@ class Recipe(_Section):
     def kind(self) -> str:
         """ "sequence", "base" or "individual"."""
         return self.head.kind
+
+    @model_validator(mode="after")
+    def _pretraining_is_no_fine_tuning(self) -> "Recipe":
+        if self.pretrain is None:
+            return self
+        t, plain = self.train, Train(steps=1)
+        strange = [f"train.{key}" for key in NOT_FOR_PRETRAINING if getattr(t, key) != getattr(plain, key)]
+        strange += [name for name, given in (("lora", self.lora is not None), ("head", self.head != Head())) if given]
+        if strange:
+            raise ValueError(f"with [pretrain], leave out {', '.join(strange)}")
+        if t.metric != "loss":
+            raise ValueError(f'with [pretrain], train.metric is "loss" (got {t.metric!r})')
+        return self
 
 
 def recipe_from(table: dict[str, Any], source: str) -> Recipe:
@@ -263,6 +286,8 @@ def _problem(error: dict[str, Any]) -> str:
         return f"{where!r} is missing"
     said = str(error["msg"]).removeprefix("Value error, ")
     said = said[0].lower() + said[1:]
+    if not where:
+        return said
     return f"{where!r}: {said}" if isinstance(error["input"], dict) else f"{where!r}: {said} (got {error['input']!r})"
 
 

@@ -34,7 +34,7 @@ def write_run_report(run_folder: str | Path, path: str | Path | None = None) -> 
 def run_chapter(run_folder: str | Path) -> Chapter:
     """Return what the run in `run_folder` has to say."""
     folder = Path(run_folder)
-    results, recipe = read_results(folder / "results.json"), _read_recipe(folder / "recipe.toml")
+    results, recipe = read_results(folder / "results.json"), read_recipe(folder / "recipe.toml")
     run = folder / "run.json"
     facts: dict[str, Any] = read_json(run) if run.is_file() else provenance()
     test = results.splits.get("test")
@@ -47,14 +47,17 @@ def run_chapter(run_folder: str | Path) -> Chapter:
     ]
     if results.expected:
         sections.append(Section("expected", "Beside the paper", (_expected_table(results),)))
-    sections.append(Section("training", "How it was trained", _training(folder, recipe, results)))
+    sections.append(
+        Section("training", "How it was trained", training_blocks(folder, f"loss ({recipe.get('train', {}).get('loss', 'bce')})", results))
+    )
     sections.append(Section("limits", "Limits", (Points(_limits(recipe, test)),)))
     weights = facts.get("model_sha256")
     sections.append(origin_section(facts, [("Model weights", "model/model.safetensors", weights)] if weights else []))
     return Chapter("Training run", results.recipe, _lead(test, results), tuple(sections))
 
 
-def _read_recipe(path: Path) -> dict[str, Any]:
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Return the table of a run's recipe.toml; BasewiseError when it is missing or damaged."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -209,7 +212,8 @@ def _verdict_word(value: float, tolerance: float, reached: float | None) -> str 
     return "yes" if abs(reached - value) <= tolerance else "no"
 
 
-def _training(folder: Path, recipe: dict[str, Any], results: Results) -> tuple[Block, ...]:
+def training_blocks(folder: Path, loss_label: str, results: Results) -> tuple[Block, ...]:
+    """Return the figures of log.jsonl: the loss, and on validation data what chose the weights; of `results` best and steps are read."""
     lines = read_log(folder / "log.jsonl")
     loss = [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]
     metric = results.best.metric
@@ -220,9 +224,7 @@ def _training(folder: Path, recipe: dict[str, Any], results: Results) -> tuple[B
         blocks.append(
             Figure(
                 "Training loss",
-                curves.training_curves(
-                    {"training loss": _curve(loss)}, f"loss ({recipe.get('train', {}).get('loss', 'bce')})", results.best.step
-                ),
+                curves.training_curves({"training loss": _curve(loss)}, loss_label, results.best.step),
                 f"Training loss falls from {loss[0][1]:.3f} at step {loss[0][0]} to {loss[-1][1]:.3f} at step {loss[-1][0]}."
                 if loss[-1][1] < loss[0][1]
                 else f"Training loss goes from {loss[0][1]:.3f} to {loss[-1][1]:.3f}.",

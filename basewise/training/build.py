@@ -30,7 +30,12 @@ def new_classifier(recipe: Recipe, window: int | None) -> Classifier:
 
 
 def new_backbone(section: BackboneSection) -> tuple[Backbone, Tokenizer]:
-    """Return backbone and tokenizer: fresh ones of a family or catalog name, the catalog's checkpoint, or those of a folder."""
+    """Return backbone and tokenizer of a section.
+
+    `init` "random": fresh ones of a family or catalog name; "pretrained": those of the catalog name. A catalog name, the name of an
+    embedded model, or the path of a folder (checkpoint, backbone, model, run of a training or pretraining): those found there; a path that
+    exists wins.
+    """
     from basewise.backbones import catalog, checkpoints
 
     if section.init == "pretrained":
@@ -51,10 +56,22 @@ def new_backbone(section: BackboneSection) -> tuple[Backbone, Tokenizer]:
 
 
 def _from_folder(section: BackboneSection) -> tuple[Backbone, Tokenizer]:
+    from basewise import zoo
+    from basewise.backbones import catalog, checkpoints
+
     path = Path(section.init)
-    if not path.exists():
-        raise BasewiseError(f'backbone.init is {section.init!r}, expected "random", "pretrained" or the path of a folder with weights')
-    backbone, tokenizer = _load(path)
+    if path.exists():
+        backbone, tokenizer = _load(path)
+    elif section.init in catalog.entries():
+        backbone, tokenizer = checkpoints.load_pretrained(section.init)
+    elif section.init in zoo.names():
+        backbone, tokenizer = _load(zoo.folder(section.init))
+    else:
+        hint = did_you_mean(section.init, (*catalog.entries(), *zoo.names()))
+        raise BasewiseError(
+            f'backbone.init is {section.init!r}, expected "random", "pretrained", a catalog name '
+            f"or the path of a folder with weights.{hint}"
+        )
     if section.name in FAMILIES and backbone.family != section.name:
         raise BasewiseError(f"{path} holds a {backbone.family} backbone, but the recipe names {section.name}")
     _check_shape(backbone, section, path)
@@ -69,11 +86,10 @@ def _check_shape(backbone: Backbone, section: BackboneSection, source: object) -
 
 
 def _load(path: Path) -> tuple[Backbone, Tokenizer]:
-    for folder in (path / "model", path):
-        config = folder / "config.json"
-        if config.is_file() and read_json(config).get("format") == FORMAT:
-            classifier = load_classifier(find_model(path))
-            return classifier.backbone, classifier.tokenizer
     from basewise.backbones.checkpoints import load_official
 
-    return load_official(path)
+    folder = path / "model" if (path / "model" / "config.json").is_file() else path
+    if (folder / "config.json").is_file() and read_json(folder / "config.json").get("format") == FORMAT:
+        classifier = load_classifier(find_model(path))
+        return classifier.backbone, classifier.tokenizer
+    return load_official(folder)

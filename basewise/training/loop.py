@@ -161,7 +161,7 @@ def run(trainer: Trainer, report: Callable[[Event], None] | None = None) -> None
     clock = time.perf_counter() - now.seconds
     losses: list[Tensor] = []
     trainer.optimizer.zero_grad(set_to_none=True)
-    with _generator_of_its_own(trainer.placement.device):
+    with generator_of_its_own(trainer.placement.device):
         while now.step < plan.total and not now.stopped:
             if phase_at(plan, now.step) is not phase:
                 phase = phase_at(plan, now.step)
@@ -177,7 +177,7 @@ def run(trainer: Trainer, report: Callable[[Event], None] | None = None) -> None
                 loss = float(torch.stack(losses).mean())
                 losses.clear()
                 now.seconds = time.perf_counter() - clock
-                _check_loss(loss, now.step)
+                check_loss(loss, now.step)
                 if trainer.log is not None:
                     trainer.log.write(
                         step=now.step, epoch=now.step / plan.steps_per_epoch, loss=loss, lr=phase.settings.lr * factor, seconds=now.seconds
@@ -198,13 +198,15 @@ def _begin(trainer: Trainer, phase: PhasePlan) -> Callable[..., Tensor]:
     return trainer.placement.wrap(trainer.classifier.head if frozen else trainer.classifier)
 
 
-def _check_loss(loss: float, step: int) -> None:
+def check_loss(loss: float, step: int) -> None:
+    """Stop a training that diverged."""
     if not math.isfinite(loss):
         raise BasewiseError(f"the loss is {loss} at step {step}: training diverged; lower train.lr or set train.clip")
 
 
 @contextmanager
-def _generator_of_its_own(device: torch.device) -> Iterator[None]:
+def generator_of_its_own(device: torch.device) -> Iterator[None]:
+    """Leave the caller's random numbers alone."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
@@ -213,7 +215,7 @@ def _generator_of_its_own(device: torch.device) -> Iterator[None]:
 def _optimizer_step(trainer: Trainer, call: Callable[..., Tensor], settings: LossSettings) -> Tensor:
     """Take one optimizer step and return its loss (on the device): the mean over the whole accumulated batch, all processes together."""
     t, place, step = trainer.recipe.train, trainer.placement, trainer.progress.step
-    torch.manual_seed(_seed_of(t.seed, step, place.rank))
+    torch.manual_seed(seed_of(t.seed, step, place.rank))
     groups = trainer.groups
     parts = step_batches(trainer.corpus, trainer.recipe, trainer.plan, step) if groups is None else groups.batches(step)
     weight = sum(float(label_weights(torch.from_numpy(part.labels), settings).sum()) for part in parts)
@@ -241,7 +243,8 @@ def _call(trainer: Trainer, call: Callable[..., Tensor], batch: Batch, flank: in
     return call(tokens, flank=flank) if trainer.groups is None else call(tokens, chunks=batch.chunks)
 
 
-def _seed_of(*numbers: int) -> int:
+def seed_of(*numbers: int) -> int:
+    """Return a seed that is a function of all the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])
 
 

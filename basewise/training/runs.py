@@ -1,6 +1,7 @@
 """The run folder: what a training leaves behind, each file whole or absent, run.json last.
 
-recipe.toml (resolved) · log.jsonl · checkpoints/ (while training) · model/ · predictions.parquet · results.json · README.md · run.json
+recipe.toml (resolved) · log.jsonl · events.out.tfevents.basewise (the log, for TensorBoard) · checkpoints/ (while training) · model/ ·
+predictions.parquet · results.json · README.md · run.json
 """
 
 import json
@@ -17,6 +18,7 @@ from torch import Tensor
 from basewise.errors import BasewiseError
 from basewise.files import MARKER, atomic_path, prepare_output_folder, read_json
 from basewise.recipes.schema import Recipe, load_recipe, recipe_to_toml
+from basewise.training import tensorboard
 from basewise.training.schedules import Plateau
 
 State = dict[str, Tensor]
@@ -135,25 +137,33 @@ def load_best(folder: Path, step: int | None) -> State:
 
 
 class Log:
-    """log.jsonl, one JSON object a line; lines beyond the checkpoint are dropped on resuming, so that no step stands there twice."""
+    """log.jsonl, one JSON object a line, and the same numbers beside it for TensorBoard.
+
+    What lies beyond the checkpoint is dropped on resuming, so that no step stands there twice.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
+        self.events = path.with_name(tensorboard.NAME)
         kept = []
         if path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
-                    if json.loads(line)["step"] <= step and step:
-                        kept.append(line + "\n")
+                    facts = json.loads(line)
                 except json.JSONDecodeError:  # the line a kill cut short
                     continue
+                if facts["step"] <= step and step:
+                    kept.append((line, facts))
         with atomic_path(path) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
+            temporary.write_text("".join(line + "\n" for line, _ in kept), encoding="utf-8")
+        with atomic_path(self.events) as temporary:
+            temporary.write_bytes(tensorboard.header() + b"".join(tensorboard.event(facts) for _, facts in kept))
 
     def write(self, **facts: Any) -> None:
         """Append a line."""
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(facts, allow_nan=False) + "\n")
+        tensorboard.append(self.events, facts)
 
 
 def new_plateau(recipe: Recipe, state: dict[str, Any], *, higher_is_better: bool) -> Plateau:

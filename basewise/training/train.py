@@ -135,6 +135,8 @@ def recipe_hash(recipe: Recipe) -> str:
 
 def prepare_examples(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
     """Return the dataset's examples, checked against the recipe and cut to its window (around the center base) where it names one."""
+    if recipe.pretrain is not None:
+        raise BasewiseError(f"recipe {recipe.name} has a section [pretrain]: it is one for `basewise pretrain`")
     kind = dataset.manifest.get("kind", recipe.kind)
     if kind != recipe.kind:
         raise BasewiseError(f'the dataset is of kind "{kind}", but the recipe\'s head is of kind "{recipe.kind}"; set head.kind')
