@@ -13,8 +13,9 @@ from basewise.files import write_json
 from basewise.provenance import provenance
 from basewise.recipes.schema import Recipe, apply_overrides, load_recipe, shipped_recipes
 from basewise.training import loop
+from basewise.training.baselines import fit
 from basewise.training.folds import train_folds
-from basewise.training.train import prepare_examples, train
+from basewise.training.train import prepare_examples
 
 QUICK = ("train.steps=20", "evaluate.bootstrap=0")
 QUICK_ROWS = 200  # a split
@@ -82,7 +83,7 @@ def reproduce(
         summary = train_folds(recipe, dataset, folder, recipe.folds, resume=True, device=device, progress=progress)
         reached = {metric: (row["mean"], row["sd"]) for metric, row in summary["metrics"].items()}
     else:
-        results = train(recipe, dataset, folder, resume=True, device=device, progress=progress)
+        results = fit(recipe, dataset, folder, resume=True, device=device, progress=progress)
         reached = {
             ("" if split == "test" else f"{split}.") + metric: (entry["value"], None)
             for split, verdict in (*results["splits"].items(), ("complete", results.get("complete") or {"metrics": {}}))
