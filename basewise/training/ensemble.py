@@ -45,8 +45,10 @@ def join(classifiers: Sequence[Classifier], *, half: bool = False) -> Classifier
         raise BasewiseError("the runs differ in architecture, labels or head; join runs of one recipe that differ by train.seed")
     first = classifiers[0]
     config = first.backbone.config.model_dump(mode="json")  # type: ignore[attr-defined]
-    if "members" not in config or not hasattr(first.head, "linear"):
-        raise BasewiseError(f"{first.backbone.family} cannot hold several members; only models of family pyramid can be joined")
+    if "members" not in config or getattr(first.head, "dense", None) is not None or not hasattr(first.head, "linear"):
+        raise BasewiseError(
+            f"{first.backbone.family} cannot hold several members; only models of family pyramid with a linear head can be joined"
+        )
     own = int(config["members"])
     state: dict[str, Tensor] = {}
     for number, classifier in enumerate(classifiers):
