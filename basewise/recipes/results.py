@@ -55,6 +55,8 @@ def table(patterns: Sequence[str], columns: Sequence[str], folder: Path | None =
     for name in matching(patterns):
         results = load_results(name, folder)
         cells = [_cell(name, column, results) for column in columns]
+        if results is None:
+            cells[next((i for i, column in enumerate(columns) if not column.startswith("paper:")), 0)] = NOT_RUN
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -67,7 +69,7 @@ def update_page(text: str, folder: Path | None = None) -> str:
 def _heading(column: str) -> str:
     metric = column.removeprefix("paper:")
     named = {"trainable": "trainable %", "seconds": "CPU s", "init": "weights"}.get(metric, metric.replace("_", " ").replace(".", " "))
-    return f"paper's {named}" if column.startswith("paper:") else named
+    return f"expected {named}" if column.startswith("paper:") else named
 
 
 def _cell(name: str, column: str, results: dict[str, Any] | None) -> str:
@@ -75,7 +77,7 @@ def _cell(name: str, column: str, results: dict[str, Any] | None) -> str:
         metric = column.removeprefix("paper:")
         return next((f"{e.value:g}" for e in load_recipe(name).expected if e.metric == metric), "")
     if results is None:
-        return NOT_RUN if column not in ("status", "init") else ""
+        return ""
     cost = results["cost"]
     if column == "seconds":
         return f"{cost['cpu_seconds']:,.0f}" if "cpu_seconds" in cost else ""
