@@ -1,7 +1,7 @@
 """`basewise reproduce`: a paper's recipes, run and compared."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,7 +49,7 @@ def reproduce(
         table.add_column(column)
     for recipe in names:
         with training_bar(load_recipe(recipe).train.metric) as report:
-            how = {"quick": quick, "settings": chosen, "transfer": other, "device": device, "progress": report}
+            how: dict[str, Any] = {"quick": quick, "settings": chosen, "transfer": other, "device": device, "progress": report}
             result = run(recipe, datasets, output, **how)
         for row in result["expected"]:
             reached = "-" if row["reached"] is None else f"{row['reached']:.4f}" + ("" if row["sd"] is None else f" ± {row['sd']:.4f}")

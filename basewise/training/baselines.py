@@ -125,7 +125,7 @@ def _write_settled(
     examples: pd.DataFrame,
     classifier: Classifier,
     folder: Path,
-    cost: dict[str, float],
+    cost: dict[str, Any],
     **facts: Any,
 ) -> dict[str, Any]:
     verdicts, predictions = finish.settle(recipe, classifier.eval(), examples, 256)
