@@ -102,7 +102,7 @@ def check(recipes: Annotated[list[str], typer.Argument(help="TOML files or shipp
 def show_table(
     recipes: Annotated[list[str] | None, typer.Argument(help="Recipes, papers or patterns, in the order of the rows.")] = None,
     columns: Annotated[
-        str, typer.Option("--columns", help="Comma-separated: metrics, paper:METRIC, parameters, trainable, seconds, init.")
+        str, typer.Option("--columns", help="Comma-separated: metrics, paper:METRIC, parameters, trainable, seconds, init, settings.")
     ] = "",
     results: Annotated[
         Path | None, typer.Option("--results", help="A folder of basewise reproduce.  [default: the shipped results]")

@@ -6,7 +6,8 @@ A page asks for a table in a comment of its own and takes it between that commen
     <!-- /results -->
 
 RECIPE is a name or a pattern (``held_out/zdna_100_*``), in the order of the rows. COLUMN is a metric (``f1``, ``complete.auprc``),
-``paper:METRIC`` for the number the recipe is held against, or parameters, trainable, seconds, status, init.
+``paper:METRIC`` for the number the recipe is held against, or parameters, trainable, seconds, status, init, settings (what was set
+otherwise than the recipe says).
 """
 
 import re
@@ -21,6 +22,7 @@ from basewise.recipes.schema import load_recipe, shipped_recipes
 
 RESULTS = ".results.json"
 NOT_RUN = "not run"
+UNSAID = ("backbone.init=", "evaluate.bootstrap=", "train.precision=", "data.split=")  # settings that tables do not show
 BLOCK = re.compile(r"(<!-- results (?P<rows>[^|>]+)\|(?P<columns>[^>]+)-->\n).*?(<!-- /results -->)", re.DOTALL)
 
 Entry = dict[str, float | None]
@@ -85,6 +87,8 @@ def _cell(name: str, column: str, results: dict[str, Any] | None) -> str:
         return f"{cost['parameters']:,}" if "parameters" in cost else ""
     if column == "trainable":
         return f"{cost['trainable_percent']:.2f}" if "trainable_percent" in cost else ""
+    if column == "settings":
+        return ", ".join(f"`{text}`" for text in results["settings"] if not text.startswith(UNSAID))
     if column in ("status", "init"):
         return str(results["status"]).removeprefix("run from ").removeprefix("run: ")
     return _measured(results["metrics"].get(column))

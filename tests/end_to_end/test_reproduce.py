@@ -177,9 +177,9 @@ def test_tables_hold_what_the_results_say(here, tmp_path, capsys):
          "train.steps=2", "--set", "evaluate.bootstrap=5")  # fmt: skip
     capsys.readouterr()
     names = ("hyenadna_structures/zdna_two_phase", "hyenadna_structures/zdna_5fold")
-    here("recipes", "table", *names, "--columns", "f1,paper:f1,parameters,trainable,seconds,init", "--results", "out")
+    here("recipes", "table", *names, "--columns", "f1,paper:f1,parameters,trainable,seconds,init,settings", "--results", "out")
     heading, _, run, absent = capsys.readouterr().out.splitlines()
-    assert heading == "| recipe | f1 | expected f1 | parameters | trainable % | CPU s | weights |"
+    assert heading == "| recipe | f1 | expected f1 | parameters | trainable % | CPU s | weights | settings |"
     result = json.loads((tmp_path / "out" / "zdna_two_phase.results.json").read_text())
     f1 = result["metrics"]["f1"]
     cells = [cell.strip() for cell in run.strip("|").split("|")]
@@ -187,7 +187,8 @@ def test_tables_hold_what_the_results_say(here, tmp_path, capsys):
     assert cells[1] == f"{f1['value']:.3f} ({f1['low']:.3f}-{f1['high']:.3f})"
     assert cells[2:5] == ["0.6401", f"{result['cost']['parameters']:,}", "100.00"]
     assert cells[6] == "random weights"
-    assert absent == "| `hyenadna_structures/zdna_5fold` | not run | 0.6378 |  |  |  |  |"
+    assert cells[7] == "`backbone.config.d_model=8`, `backbone.config.n_layer=1`, `backbone.config.d_inner=16`, `train.steps=2`"
+    assert absent == "| `hyenadna_structures/zdna_5fold` | not run | 0.6378 |  |  |  |  |  |"
 
     page = tmp_path / "page.md"
     page.write_text(f"# A page\n<!-- results {' '.join(names)} | f1 paper:f1 -->\nstale\n<!-- /results -->\nThe end\n")
