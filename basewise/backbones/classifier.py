@@ -24,6 +24,7 @@ from basewise.backbones.heads import (
     GroupHead,
     Pool,
     PoolerHead,
+    Predictor,
     SequenceHead,
     base_counts,
     center_token,
@@ -55,6 +56,7 @@ class ClassifierConfig(BaseModel):
     ``labels``: names of the classes; two make a binary question with one logit, that of ``labels[1]`` (published heads keep one a class).
     ``window``: bases the model was trained to see around a position, None where it takes sequences of any length.
     ``strands = "both"``: the hidden state of a base from the forward and from the reverse-complement pass, concatenated (causal backbones).
+    ``predictor``: "electra" for a dense layer and GELU before the linear one (kind "base").
     ``chunk_queries``: learned queries of kind "individual".
     """
 
@@ -67,6 +69,7 @@ class ClassifierConfig(BaseModel):
     pool: Pool = "mean"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     interpolate: bool = False
+    predictor: Predictor = "linear"
     chunk_queries: Annotated[int, Field(ge=1)] = 4
     special_tokens: bool | str = True
     policy: Policy = "normalize"
@@ -327,8 +330,10 @@ def _is_ours(folder: Path) -> bool:
 
 def _make_head(config: ClassifierConfig, backbone: Backbone) -> nn.Module:
     width = backbone.width * (2 if config.strands == "both" else 1)
+    if config.predictor != "linear" and config.kind != "base":
+        raise BasewiseError(f'predictor {config.predictor!r} is for kind "base", not for {config.kind!r}; use "linear"')
     if config.kind == "base":
-        return BaseHead(width, config.outputs, config.dropout, interpolate=config.interpolate)
+        return BaseHead(width, config.outputs, config.dropout, interpolate=config.interpolate, predictor=config.predictor)
     if config.kind == "individual":
         return GroupHead(width, config.outputs, config.chunk_queries, config.dropout)
     if config.pool.startswith("official") and backbone.family != "hyenadna":

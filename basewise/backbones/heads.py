@@ -12,6 +12,7 @@ from basewise.backbones.base import Tokens
 from basewise.errors import BasewiseError, did_you_mean
 
 Pool = Literal["mean", "last", "cls", "center", "official", "official-pool"]
+Predictor = Literal["linear", "electra"]
 
 
 def base_tokens(tokens: Tokens) -> Tensor:
@@ -135,14 +136,18 @@ class PoolerHead(nn.Module):
 class BaseHead(nn.Module):
     """One score a base: dropout and a linear layer a token, then every base takes its token's logits.
 
+    `predictor` "electra" puts a dense layer of the same width and GELU before the linear one, as ELECTRA-small's discriminator does.
     With `interpolate`, a base takes the linear interpolation between the centers of the two nearest tokens of its row
     (the same thing for tokens of one base). Bases beyond the end of a row get zeros: leave them out by their count.
     """
 
-    def __init__(self, width: int, classes: int, dropout: float = 0.0, *, interpolate: bool = False) -> None:
+    def __init__(
+        self, width: int, classes: int, dropout: float = 0.0, *, interpolate: bool = False, predictor: Predictor = "linear"
+    ) -> None:
         super().__init__()
         self.interpolate = interpolate
         self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Linear(width, width) if predictor == "electra" else None
         self.linear = nn.Linear(width, classes)
 
     def forward(self, hidden: Tensor, tokens: Tokens) -> Tensor:
@@ -151,7 +156,10 @@ class BaseHead(nn.Module):
 
     def score(self, hidden: Tensor) -> Tensor:
         """Return logits (..., C) a token for hidden (..., D)."""
-        logits: Tensor = self.linear(self.dropout(hidden))
+        hidden = self.dropout(hidden)
+        if self.dense is not None:
+            hidden = nn.functional.gelu(self.dense(hidden))
+        logits: Tensor = self.linear(hidden)
         return logits
 
     def spread(self, logits: Tensor, tokens: Tokens) -> Tensor:

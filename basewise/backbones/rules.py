@@ -1,11 +1,15 @@
 """Backbones without weights: published rules that score a base from the bases around it, behind the same interface as every model.
 
-The hidden state (B, T, 1) of a base is the rule's score; a head of weight 1 and a fitted threshold make it a classifier. Both rules read
+The hidden state (B, T, 1) of a base is the rule's score; a head of weight 1 and a fitted threshold make it a classifier. All rules read
 both strands at once: the score of a sequence is the mirror of that of its reverse complement. Nothing here has a gradient of use.
 
 g4hunter
     Every G counts the length of its run of Gs, at most 4, every C minus that; the mean over `window` bases (25), without its sign; a base
     takes the best window it lies in. Source: Bedrat, Lacroix & Mergny 2016, Nucleic Acids Res. 44:1746, who call windows from 1.2 on.
+g4-regex
+    1 for a base in any match of ``(G{3,}[ACGT]{1,7}){3,}G{3,}`` (G3+N1-7) on either strand, overlapping matches included, plus a quarter of
+    its g4hunter score: matches come first, and within and without them the better score. Source of the pattern: Huppert & Balasubramanian
+    2005, Nucleic Acids Res. 33:2908.
 zscore
     Every step between neighbours that alternates purine and pyrimidine counts 1 (CG, GC), 0.5 (CA, TG, AC, GT) or 0.1 (TA, AT), every
     other step -1; the mean over the ``window - 1`` steps of `window` bases (12, a turn of Z-DNA); a base takes the best window it lies in.
@@ -21,8 +25,11 @@ from torch.nn import functional as F
 
 from basewise.backbones.tokenizers.character import A, T
 
-WINDOWS = {"g4hunter": 25, "zscore": 12}
+WINDOWS = {"g4hunter": 25, "g4-regex": 25, "zscore": 12}
 LONGEST = 4  # G4Hunter: longer runs count no more than this
+TRACT, TRACTS, LOOP = 3, 4, 7  # G3+N1-7: shortest run of G, runs in a match, longest loop
+LONGEST_TRACT = TRACTS * TRACT + TRACTS - 2  # a run of one more is a match by itself, its loops being Gs too
+LONGEST_MATCH = TRACTS * LONGEST_TRACT + (TRACTS - 1) * LOOP  # every base of a longer match lies in one that is no longer than this
 # rows: first base A C G T, columns: second
 STEPS = ((-1.0, 0.5, -1.0, 0.1), (0.5, -1.0, 1.0, -1.0), (-1.0, 1.0, -1.0, 0.5), (0.1, -1.0, 0.5, -1.0))
 
@@ -32,7 +39,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rule: Literal["g4hunter", "zscore"]
+    rule: Literal["g4hunter", "g4-regex", "zscore"]
     window: Annotated[int, Field(ge=2)] | None = None
 
     @property
@@ -52,7 +59,8 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.reach = config.size - 1 + (LONGEST - 1 if config.rule == "g4hunter" else 0)
+        self.averaged = config.size - 1 + (0 if config.rule == "zscore" else LONGEST - 1)
+        self.reach = max(self.averaged, LONGEST_MATCH - 1) if config.rule == "g4-regex" else self.averaged
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the one-hot input (B, T, 4) in the order A C G T; everything else is zeros."""
@@ -65,8 +73,14 @@ class Model(nn.Module):
     def encode_valid(self, embedded: Tensor) -> Tensor:
         """Return scores (B, T - 2 * reach, 1) of the bases of (B, T, 4) that have `reach` bases on both sides."""
         bases = embedded.transpose(1, 2).float()  # (B, 4, T)
-        windows = self._g4hunter(bases) if self.config.rule == "g4hunter" else self._zscore(bases)
-        return F.max_pool1d(windows[:, None], self.config.size, stride=1).transpose(1, 2)  # of the windows a base lies in the best
+        near = bases[..., self.reach - self.averaged : bases.shape[-1] - (self.reach - self.averaged)]
+        windows = self._zscore(near) if self.config.rule == "zscore" else self._g4hunter(near)
+        score = F.max_pool1d(windows[:, None], self.config.size, stride=1).transpose(1, 2)  # of the windows a base lies in the best
+        if self.config.rule != "g4-regex":
+            return score
+        known = bases.sum(1)  # (B, T) 1 for A, C, G, T
+        matched = torch.maximum(_in_match(bases[:, 2], known), _in_match(bases[:, 1], known))
+        return matched[:, self.reach : matched.shape[1] - self.reach, None] + score / LONGEST
 
     def _g4hunter(self, bases: Tensor) -> Tensor:
         """Return absolute window means (B, windows)."""
@@ -87,3 +101,26 @@ def _run_lengths(there: Tensor) -> Tensor:
         starts = -F.max_pool1d(-there[:, None], k, stride=1)  # 1 where k in a row begin
         total = total + F.max_pool1d(F.pad(starts, (k - 1, k - 1)), k, stride=1)[:, 0]
     return total[:, LONGEST - 1 : total.shape[1] - (LONGEST - 1)]
+
+
+def _in_match(there: Tensor, known: Tensor) -> Tensor:
+    """Return (B, T) of 0 and 1: does a base lie in a match of G3+N1-7, for `there` (B, T), 1 at Gs, and `known`, 1 at bases that are not N.
+
+    For every end the leftmost start of a chain of 1, 2, 3, 4 tracts is carried along, so that no match is listed. The pattern read
+    backwards is itself: for the other strand pass the Cs.
+    """
+    place = torch.arange(there.shape[1], device=there.device).expand_as(there).float()
+    nowhere = torch.full_like(place, float(there.shape[1]))
+    run, clean = (place - torch.where(x > 0, -1.0, place).cummax(1).values for x in (there, known))  # Gs, bases known, up to here
+    run = run.clamp_max(LONGEST_TRACT)
+    start = torch.where(run >= TRACT, place - run + 1, nowhere)
+    for _ in range(TRACTS - 1):
+        best = nowhere
+        for apart in range(TRACT + 1, LONGEST_TRACT + LOOP + 1):  # from the end of the tract before: a loop and this tract
+            before = F.pad(start, (apart, 0), value=float(there.shape[1]))[:, : there.shape[1]]
+            fits = (run >= TRACT) & (apart <= run + LOOP) & (apart <= clean)
+            best = torch.where(fits, torch.minimum(best, before), best)
+        start = best
+    ahead = F.pad(start, (0, LONGEST_MATCH - 1), value=float(there.shape[1]))
+    first = -F.max_pool1d(-ahead[:, None], LONGEST_MATCH, stride=1)[:, 0]  # leftmost start of the matches that end here or later
+    return (first <= place).float()

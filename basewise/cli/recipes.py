@@ -23,6 +23,7 @@ def list_recipes(paper: Annotated[str | None, typer.Argument(help="Only those of
     from rich.console import Console
     from rich.table import Table
 
+    from basewise.recipes.results import load_results
     from basewise.recipes.schema import load_recipe, shipped_recipes
 
     table = Table(box=None, pad_edge=False)
@@ -33,8 +34,12 @@ def list_recipes(paper: Annotated[str | None, typer.Argument(help="Only those of
         raise BasewiseError(f"no recipe in {paper!r}; there are: {', '.join(sorted({n.split('/')[0] for n in shipped_recipes()}))}")
     for name in names:
         recipe = load_recipe(name)
-        first = recipe.expected[0] if recipe.expected else None
-        table.add_row(name, recipe.backbone.name, f"{first.metric} {first.value}" if first else "-", first.status if first else "-")
+        first, results = recipe.expected[0] if recipe.expected else None, load_results(name)
+        status = first.status if first else "-"
+        if results is not None:
+            reached = results["metrics"].get(first.metric, {}).get("value") if first else None
+            status = results["status"] + ("" if reached is None else f": {reached:.4f}")
+        table.add_row(name, recipe.backbone.name, f"{first.metric} {first.value}" if first else "-", status)
     Console(width=150).print(table)
 
 
@@ -91,6 +96,42 @@ def check(recipes: Annotated[list[str], typer.Argument(help="TOML files or shipp
             typer.echo(str(error))
     if wrong:
         raise BasewiseError(f"{wrong} of {len(recipes)} recipes cannot be used")
+
+
+@app.command("table")
+def show_table(
+    recipes: Annotated[list[str] | None, typer.Argument(help="Recipes, papers or patterns, in the order of the rows.")] = None,
+    columns: Annotated[
+        str, typer.Option("--columns", help="Comma-separated: metrics, paper:METRIC, parameters, trainable, seconds, init, settings.")
+    ] = "",
+    results: Annotated[
+        Path | None, typer.Option("--results", help="A folder of basewise reproduce.  [default: the shipped results]")
+    ] = None,
+    update: Annotated[list[Path] | None, typer.Option("--update", help="Make the tables of this page anew; may be repeated.")] = None,
+) -> None:
+    """Print a Markdown table of what recipes reached, beside their papers' numbers, or bring the tables of pages up to date.
+
+    Examples:
+
+        basewise recipes table "held_out/zdna_100_*" --columns f1,auprc,paper:f1,seconds
+
+        basewise recipes table --update docs/results.md
+    """
+    from basewise.files import atomic_path
+    from basewise.recipes.results import table, update_page
+
+    chosen = [part.strip() for part in columns.split(",") if part.strip()] or ["f1", "auroc", "auprc", "paper:f1", "init", "seconds"]
+    if bool(recipes) == bool(update):
+        raise BasewiseError("give recipes for a table, or --update PAGE; basewise recipes table --help shows examples")
+    if recipes:
+        typer.echo(table(recipes, chosen, results), nl=False)
+    for page in update or []:
+        if not page.is_file():
+            raise BasewiseError(f"{page} does not exist; --update brings the tables of an existing page up to date")
+        text = page.read_text(encoding="utf-8")
+        with atomic_path(page) as path:
+            path.write_text(update_page(text, results), encoding="utf-8")
+        typer.echo(f"updated {page}")
 
 
 def _path(name: str) -> Path:

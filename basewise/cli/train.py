@@ -56,8 +56,8 @@ def train(
     from basewise.cli.training_bar import training_bar
     from basewise.datasets.cohort import is_cohort, open_cohort
     from basewise.datasets.folder import open_dataset
+    from basewise.training.baselines import fit
     from basewise.training.individuals import train_individuals
-    from basewise.training.train import train as fit
 
     def manifest_of(path: Path) -> dict[str, Any]:
         return open_cohort(path).manifest if is_cohort(path) else open_dataset(path).manifest

@@ -56,6 +56,8 @@ class Head(_Section):
     strands: Literal["forward", "both"] = "forward"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     interpolate: bool = False
+    predictor: Literal["linear", "electra"] = "linear"
+    """Kind "base": "electra" puts a dense layer and GELU before the linear one, as ELECTRA-small's discriminator does."""
     special_tokens: bool | str = True
     """True: as the backbone's tokenizer has it; False: none; or a dialect of the tokenizer by name."""
     chunk_queries: int = Field(default=4, gt=0)
@@ -204,6 +206,16 @@ class Evaluate(_Section):
     """Share of positives that threshold and calibration are made for; None: as in the validation split."""
 
 
+class Fewshot(_Section):
+    """Instead of training: frozen embeddings, see `basewise fewshot`. [train] is then not used."""
+
+    shots: int = Field(default=2, gt=0)
+    """Examples a class whose mean embedding is the prototype."""
+    repeats: int = Field(default=10, gt=0)
+    folds: int = Field(default=5, ge=3)
+    method: Literal["prototype", "knn", "probe"] = "prototype"
+
+
 class Expected(_Section):
     """A number that the run should reach, and where it stands."""
 
@@ -238,6 +250,7 @@ class Recipe(_Section):
     pretrain: Pretrain | None = None
     """For `basewise pretrain` only: next-nucleotide pretraining on a genome."""
     evaluate: Evaluate = Evaluate()
+    fewshot: Fewshot | None = None
     expected: tuple[Expected, ...] = ()
     source: Source | None = None
 

@@ -9,8 +9,8 @@ import pandas as pd
 MOTIF = "TGACGTCA"
 
 
-def planted_motif(n: int = 600, length: int = 41, kind: str = "sequence", seed: int = 0) -> pd.DataFrame:
-    """Return an examples table of random sequences, every second one with MOTIF somewhere: label 1, or for kind "base" 1 at its bases.
+def planted_motif(n: int = 600, length: int = 41, kind: str = "sequence", seed: int = 0, motif: str = MOTIF) -> pd.DataFrame:
+    """Return an examples table of random sequences, every second one with `motif` somewhere: label 1, or for kind "base" 1 at its bases.
 
     Split 3 : 1 : 1. Deterministic given `seed`.
     """
@@ -20,9 +20,9 @@ def planted_motif(n: int = 600, length: int = 41, kind: str = "sequence", seed: 
         bases = rng.choice(list("ACGT"), length)
         marks = np.zeros(length, np.int8)
         if i % 2:
-            at = int(rng.integers(0, length - len(MOTIF)))
-            bases[at : at + len(MOTIF)] = list(MOTIF)
-            marks[at : at + len(MOTIF)] = 1
+            at = int(rng.integers(0, length - len(motif)))
+            bases[at : at + len(motif)] = list(motif)
+            marks[at : at + len(motif)] = 1
         split = ("train", "train", "train", "val", "test")[i // 2 % 5]
         label = i % 2 if kind == "sequence" else marks
         rows.append({"chrom": f"chr{i // 2 % 5 + 1}", "start": 100 * i, "end": 100 * i + length, "strand": "+", "label": label})

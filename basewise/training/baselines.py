@@ -1,5 +1,6 @@
 """Baselines as run folders like any other: evaluate, predict and report read them without knowing what they are."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ BASELINES = {
     "cnn": "basewise/cnn",
     "random-init": "basewise/random_init",
     "g4hunter": "basewise/g4hunter",
+    "g4-regex": "basewise/g4_regex",
     "zscore": "basewise/zscore",
 }
-RULES = ("g4hunter", "zscore")
 
 
 def baseline_recipe(name: str, dataset: Dataset, settings: list[str]) -> Recipe:
@@ -61,27 +62,45 @@ def train_baseline(
 ) -> dict[str, Any]:
     """Train a baseline and write its run folder; returns what results.json holds."""
     recipe = baseline_recipe(name, dataset, settings or [])
-    if name in RULES:
+    return fit(recipe, dataset, run_folder, resume=resume, force=force, device=device, progress=progress)
+
+
+def fit(
+    recipe: Recipe,
+    dataset: Dataset,
+    run_folder: str | Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "cpu",
+    progress: Callable[[loop.Event], None] | None = None,
+) -> dict[str, Any]:
+    """Do what the recipe's backbone asks for: rules are calibrated, k-mers get a logistic regression, all else is trained."""
+    if recipe.backbone.name == "rules":
         return _settle_rule(recipe, dataset, Path(run_folder), resume=resume, force=force)
-    if name != "kmer-lr":
-        return train(recipe, dataset, run_folder, resume=resume, force=force, device=device, progress=progress)
-    if recipe.kind != "sequence" or len(recipe.head.labels) != 2:
-        raise BasewiseError("kmer-lr answers binary questions about whole sequences; use the cnn baseline for this dataset")
-    return _train_kmer_lr(recipe, dataset, Path(run_folder), resume=resume, force=force)
+    if recipe.backbone.name == "kmers":
+        return _train_kmer_lr(recipe, dataset, Path(run_folder), resume=resume, force=force)
+    return train(recipe, dataset, run_folder, resume=resume, force=force, device=device, progress=progress)
 
 
 def _train_kmer_lr(recipe: Recipe, dataset: Dataset, folder: Path, *, resume: bool, force: bool) -> dict[str, Any]:
+    if recipe.kind != "sequence" or len(recipe.head.labels) != 2:
+        raise BasewiseError("kmer-lr answers binary questions about whole sequences; use the cnn baseline for this dataset")
     examples = prepare_examples(recipe, dataset)
     parts = {split: part for split, part in examples.groupby("split") if split in ("train", "val")}
     if "train" not in parts:
         raise BasewiseError('the dataset has no example in split "train"')
-    runs.open_run(folder, recipe, resume=False, force=force or (resume and not runs.is_finished(folder)))
+    found = runs.begin(folder, recipe, resume=resume, force=force, first=True)
+    if found is not None:
+        return found
     classifier = new_classifier(recipe, dataset.manifest.get("window"))
     config: Any = classifier.backbone.config  # type: ignore[attr-defined]
     split = {name: (part["sequence"].tolist(), part["label"].to_numpy(np.int64)) for name, part in parts.items()}
+    wall, cpu = time.perf_counter(), time.process_time()
     model = fit_kmer_lr(split["train"], split.get("val"), config.ks, config.bins)
+    cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
     set_kmer_weights(classifier, model)
-    return _write_settled(recipe, dataset, examples, classifier, folder, strength=model.strength)
+    return _write_settled(recipe, dataset, examples, classifier, folder, cost, strength=model.strength)
 
 
 @torch.no_grad()
@@ -90,16 +109,24 @@ def _settle_rule(recipe: Recipe, dataset: Dataset, folder: Path, *, resume: bool
     if recipe.kind != "base" or len(recipe.head.labels) != 2:
         raise BasewiseError(f"{recipe.name} scores bases: it is for base-level datasets of two labels (basewise build zdna|g4|tokens)")
     examples = prepare_examples(recipe, dataset)
-    runs.open_run(folder, recipe, resume=False, force=force or (resume and not runs.is_finished(folder)))
+    found = runs.begin(folder, recipe, resume=resume, force=force, first=True)
+    if found is not None:
+        return found
     classifier = new_classifier(recipe, dataset.manifest.get("window"))
     linear: Any = classifier.head.linear
     linear.weight.fill_(1.0)
     linear.bias.zero_()
-    return _write_settled(recipe, dataset, examples, classifier, folder)
+    return _write_settled(recipe, dataset, examples, classifier, folder, {"seconds": 0.0, "cpu_seconds": 0.0})
 
 
 def _write_settled(
-    recipe: Recipe, dataset: Dataset, examples: pd.DataFrame, classifier: Classifier, folder: Path, **facts: Any
+    recipe: Recipe,
+    dataset: Dataset,
+    examples: pd.DataFrame,
+    classifier: Classifier,
+    folder: Path,
+    cost: dict[str, Any],
+    **facts: Any,
 ) -> dict[str, Any]:
     verdicts, predictions = finish.settle(recipe, classifier.eval(), examples, 256)
     complete = finish.judge_complete(recipe, classifier, examples, 256)
@@ -117,7 +144,7 @@ def _write_settled(
         **({"complete": complete} if complete else {}),
         "expected": finish.compare(recipe, {**verdicts, "complete": complete}),
     }
-    return write_run(folder, recipe, classifier, results, predictions, dataset)
+    return write_run(folder, recipe, classifier, results, predictions, dataset, **cost)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from basewise.recipes.schema import Backbone
 from basewise.training.build import new_backbone
 from basewise.training.folds import aggregate
 
+FEWSHOT = "fewshot.json"
 METHODS = ("prototype", "knn", "probe")
 NEIGHBOURS = (1, 5, 15, 51)  # tried on the validation part
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # sklearn's C, tried on the validation part
@@ -88,7 +89,7 @@ def fewshot(
         "runs": rows,
         "provenance": provenance(seed=seed),
     }
-    write_json(folder / "fewshot.json", result)
+    write_json(folder / FEWSHOT, result)
     return result
 
 

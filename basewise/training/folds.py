@@ -17,7 +17,8 @@ from basewise.files import prepare_output_folder, read_json, write_json
 from basewise.provenance import provenance
 from basewise.recipes.schema import Recipe, apply_overrides
 from basewise.training import loop
-from basewise.training.train import recipe_hash, train
+from basewise.training.baselines import fit
+from basewise.training.train import recipe_hash
 
 WAYS = ("random", "group", "chromosome", "homology")
 SUMMARY = "folds.json"
@@ -52,7 +53,7 @@ def train_folds(
         for seed in seeds:
             run = folder / (f"fold{k}" if len(seeds) == 1 else f"fold{k}_seed{seed}")
             mine = apply_overrides(recipe, [f"train.seed={seed}"])
-            results = train(mine, part, run, resume=True, device=device, progress=progress)
+            results = fit(mine, part, run, resume=True, device=device, progress=progress)
             metrics = {name: entry["value"] for name, entry in results["splits"]["test"]["metrics"].items()} if results else {}
             rows.append({"fold": k, "seed": seed, "run": run.name, "metrics": metrics})
     summary = {**facts, "runs": rows, "metrics": aggregate([row["metrics"] for row in rows]), "provenance": provenance()}

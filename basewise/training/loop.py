@@ -158,7 +158,7 @@ def run(trainer: Trainer, report: Callable[[Event], None] | None = None) -> None
     call = _begin(trainer, phase)
     plateau = runs.new_plateau(trainer.recipe, now.plateau, higher_is_better=t.metric not in MINIMISED)
     settings = LossSettings(t.loss, t.pos_weight, tuple(t.class_weights), t.focal_gamma, t.focal_alpha)
-    clock = time.perf_counter() - now.seconds
+    clock, cpu = time.perf_counter() - now.seconds, time.process_time() - now.cpu_seconds
     losses: list[Tensor] = []
     trainer.optimizer.zero_grad(set_to_none=True)
     with generator_of_its_own(trainer.placement.device):
@@ -176,7 +176,7 @@ def run(trainer: Trainer, report: Callable[[Event], None] | None = None) -> None
             if now.step % LOG_EVERY == 0 or last or validate:
                 loss = float(torch.stack(losses).mean())
                 losses.clear()
-                now.seconds = time.perf_counter() - clock
+                now.seconds, now.cpu_seconds = time.perf_counter() - clock, time.process_time() - cpu
                 check_loss(loss, now.step)
                 if trainer.log is not None:
                     trainer.log.write(

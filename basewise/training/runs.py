@@ -34,6 +34,7 @@ class Progress:
     bad: int = 0  # validations since the best
     stopped: bool = False  # patience ran out
     seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of this process; less than `seconds` on a busy machine
     plateau: dict[str, Any] = field(default_factory=dict)
 
 

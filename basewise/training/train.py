@@ -100,7 +100,7 @@ def _finish(trainer: loop.Trainer, dataset: Dataset, examples: pd.DataFrame, tot
         **({"complete": complete} if complete else {}),
         "expected": finish.compare(recipe, {**verdicts, "complete": complete}),
     }
-    return write_run(folder, recipe, classifier, results, predictions, dataset, seconds=done.seconds)
+    return write_run(folder, recipe, classifier, results, predictions, dataset, seconds=done.seconds, cpu_seconds=done.cpu_seconds)
 
 
 def write_run(

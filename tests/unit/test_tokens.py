@@ -1,6 +1,7 @@
 """Base-level datasets from intervals, interval metrics and the rules, against counts by hand and naive loops."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -143,15 +144,17 @@ def zscore(sequence, window):
     return [weights.get(sequence[i : i + 2], -1.0) for i in range(len(sequence) - 1)], window - 1
 
 
-@pytest.mark.parametrize(("rule", "naive", "window"), [("g4hunter", g4hunter, 25), ("zscore", zscore, 12)])
+@pytest.mark.parametrize(("rule", "naive", "window"), [("g4hunter", g4hunter, 25), ("zscore", zscore, 12), ("g4-regex", g4hunter, 25)])
 def test_rules_against_a_loop(rule, naive, window):
     rng = np.random.default_rng(3)
     sequence = "".join(rng.choice(list("ACGT"), 150, p=[0.1, 0.4, 0.4, 0.1])) + "NNGGGGGGTTGGGTTGGGGACGCGCGCGCGTATAN"
     padded = "N" * 40 + sequence + "N" * 40
     scores, width = naive(padded, window)
     means = [np.mean(scores[i : i + width]) for i in range(len(padded) - window + 1)]
-    means = np.abs(means) if rule == "g4hunter" else np.array(means)
+    means = np.array(means) if rule == "zscore" else np.abs(means)
     expected = [means[i - window + 1 : i + 1].max() for i in range(40, 40 + len(sequence))]
+    if rule == "g4-regex":
+        expected = np.array(expected) / 4 + np.maximum(in_any_match(sequence, "G"), in_any_match(sequence, "C"))
     model, tokenizer = Model(Config(rule=rule)), CharacterTokenizer("none")
 
     def ask(*rows):
@@ -161,6 +164,32 @@ def test_rules_against_a_loop(rule, naive, window):
     assert ask(sequence)[0].numpy() == pytest.approx(np.array(expected), abs=1e-5)
     assert torch.allclose(ask(reverse_complement(sequence))[0].flip(0), ask(sequence)[0], atol=1e-6)
     assert torch.allclose(ask(sequence, sequence[:50])[1, :50], ask(sequence[:50])[0], atol=1e-6)  # neighbours and padding do not matter
+
+
+def in_any_match(sequence, base):
+    """Return 1 for every base of every substring that is a match of the pattern, each found by Python's re."""
+    pattern = re.compile(rf"{base}{{3,}}(?:[ACGT]{{1,7}}?{base}{{3,}}){{3,}}")
+    inside = np.zeros(len(sequence))
+    for start in range(len(sequence)):
+        if sequence.startswith(3 * base, start):
+            for end in range(start + 15, min(len(sequence), start + 80) + 1):
+                if sequence.startswith(3 * base, end - 3) and pattern.fullmatch(sequence, start, end):
+                    inside[start:end] = 1
+    return inside
+
+
+def test_the_g4_pattern_finds_the_bases_of_all_matches():
+    regex, hunter, tokenizer = Model(Config(rule="g4-regex")), Model(Config(rule="g4hunter")), CharacterTokenizer("none")
+    rng, covered = np.random.default_rng(0), 0.0
+    fixed = ["GGGAGGGNGGGAGGGAGGG", "A" * 9 + "GGG" + "A" * 7 + "G" * 14 + "C" * 7 + "GGGTGGG" + "T" * 80, "TT" + "C" * 15 + "TT", "G" * 14]
+    drawn = ["".join(rng.choice(list("ACGTN"), 90, p=p)) for p in 6 * [[0.09, 0.15, 0.55, 0.2, 0.01], [0.2, 0.5, 0.2, 0.1, 0.0]]]
+    for sequence in fixed + drawn:
+        tokens = tokenizer.tokenize([sequence])
+        score, plain = (m.encode(m.embed(tokens.ids), tokens.mask)[0, :, 0].numpy() for m in (regex, hunter))
+        expected = np.maximum(in_any_match(sequence, "G"), in_any_match(sequence, "C"))
+        covered += expected.sum()
+        np.testing.assert_allclose(score - plain / 4, expected, atol=1e-6)
+    assert 200 < covered < 900  # neither none nor all
 
 
 def test_a_perfect_g_quadruplex_scores_as_published():

@@ -55,6 +55,22 @@ def test_mean_is_exact_in_bf16():
     assert pool_hidden(torch.ones(1, 1000, 1).bfloat16(), tokens, "mean").item() == 1.0
 
 
+def test_electra_predictor_equals_transformers():
+    from transformers import ElectraConfig
+    from transformers.models.electra.modeling_electra import ElectraDiscriminatorPredictions
+
+    torch.manual_seed(0)
+    theirs = ElectraDiscriminatorPredictions(ElectraConfig(hidden_size=6)).eval()
+    ours = BaseHead(6, 1, dropout=0.3, predictor="electra").eval()
+    ours.dense.load_state_dict(theirs.dense.state_dict())
+    ours.linear.load_state_dict(theirs.dense_prediction.state_dict())
+    hidden = torch.randn(2, 5, 6)
+    torch.testing.assert_close(ours.score(hidden)[..., 0], theirs(hidden), atol=0, rtol=0)
+    spread = ours(torch.randn(2, 4, 6), TOKENS)
+    assert spread.shape == (2, 4, 1)
+    assert BaseHead(6, 1).dense is None
+
+
 def test_every_base_takes_the_logits_of_its_token():
     assert base_counts(TOKENS).tolist() == [4, 2]
     assert token_of_base(TOKENS).tolist() == [[1, 1, 1, 2], [2, 2, -1, -1]]
