@@ -69,8 +69,8 @@ def predict(
     judges = (opened.samples["split"] == "val") & (opened.samples["label"] >= 0)
     if binary and threshold is None and not judges.any():
         raise BasewiseError(
-            f"the threshold on the ratio comes from labelled individuals of split val, and {cohort} has none; give --threshold, e.g. the one "
-            "that `trait predict` printed for the cohort the run was trained on"
+            f"the threshold on the ratio comes from labelled individuals of split val, and {cohort} has none; give --threshold, e.g. what "
+            "`trait predict` printed for the cohort of the training"
         )
     val = np.flatnonzero(judges.to_numpy()) if binary and threshold is None else np.empty(0, np.int64)
     everyone = np.unique(np.concatenate([rows, val]))
