@@ -88,9 +88,10 @@ def measure(folder: str, accumulation: int, saving: bool) -> dict[str, Any]:
         loss = loop._optimizer_step(trainer, call, LossSettings("bce"))  # noqa: SLF001
         seconds[number] = time.process_time() - begun
         assert torch.isfinite(loss)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+        print(f"{number} groups: {seconds[number]:.1f} CPU s, peak {peak:.2f} GiB", file=sys.stderr, flush=True)
     tokens = int(classifier.tokenize(source.batches(0)[0].sequences).mask.sum())
     trained = sum(p.numel() for p in trainer.parameters)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
     return {
         "checkpointing": "on" if saving else "off",
         "parameters": total,
