@@ -16,6 +16,9 @@ Labels = Annotated[
 ]
 Species = Annotated[str, typer.Option("--species", help="Column of the table that holds the species, or one name for all.")]
 SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Leave out samples of unknown sex or trait, or without genotypes.")]
+KeepUnknown = Annotated[
+    bool, typer.Option("--keep-unknown", help="Keep samples of unknown trait, to be predicted; with --labels all may be so.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of the split (60/20/20 within each class, where the table has no column split).")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing cohort folder.")]
 
@@ -59,6 +62,7 @@ def vcf(
         bool, typer.Option("--skip-symbolic", help="Leave out alleles without a sequence instead of refusing.")
     ] = False,
     skip_unknown: SkipUnknown = False,
+    keep_unknown: KeepUnknown = False,
     fasta: Annotated[bool, typer.Option("--fasta", help="Also write every individual's FASTA, into OUTPUT/fasta.")] = False,
     seed: Seed = 0,
     force: Force = False,
@@ -88,7 +92,15 @@ def vcf(
         ploidy = find_ploidy(opened, x, y, _list(haploid), par or ())
         sexed = {ploidy.x, ploidy.y} & set(chosen or opened.contigs)
         table = read_samples(
-            samples, trait, labels=_list(labels), needs_sex=bool(sexed), species=species, skip_unknown=skip_unknown, known=in_all, seed=seed
+            samples,
+            trait,
+            labels=_list(labels),
+            needs_sex=bool(sexed),
+            species=species,
+            skip_unknown=skip_unknown,
+            keep_unknown=keep_unknown,
+            known=in_all,
+            seed=seed,
         )
         plans = variant_plans(opened, vcf, table, ploidy, inbred=inbred, contigs=chosen, skip_symbolic=skip_symbolic)
         inputs: dict[str, Any] = {"genome": {"path": str(opened.path), "sha256": opened.sha256()}}
@@ -106,6 +118,7 @@ def fasta(
     labels: Labels = None,
     species: Species = "species",
     skip_unknown: SkipUnknown = False,
+    keep_unknown: KeepUnknown = False,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -119,7 +132,16 @@ def fasta(
     from basewise.tasks.trait import assembly_plans, read_samples
 
     refuse_existing(output, force=force)
-    table = read_samples(samples, trait, labels=_list(labels), species=species, skip_unknown=skip_unknown, need=("fasta",), seed=seed)
+    table = read_samples(
+        samples,
+        trait,
+        labels=_list(labels),
+        species=species,
+        skip_unknown=skip_unknown,
+        keep_unknown=keep_unknown,
+        need=("fasta",),
+        seed=seed,
+    )
     _write(output, table, assembly_plans(table, samples.parent), {"source": "fasta"}, trait, seed, force=force)
 
 
@@ -132,6 +154,7 @@ def fastq(
     species: Species = "species",
     most: Annotated[int, typer.Option("--reads", min=1, help="Reads kept of an individual at most, chosen at random.")] = 1_000_000,
     skip_unknown: SkipUnknown = False,
+    keep_unknown: KeepUnknown = False,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -145,7 +168,16 @@ def fastq(
     from basewise.tasks.trait import read_plans, read_samples
 
     refuse_existing(output, force=force)
-    table = read_samples(samples, trait, labels=_list(labels), species=species, skip_unknown=skip_unknown, need=("fastq",), seed=seed)
+    table = read_samples(
+        samples,
+        trait,
+        labels=_list(labels),
+        species=species,
+        skip_unknown=skip_unknown,
+        keep_unknown=keep_unknown,
+        need=("fastq",),
+        seed=seed,
+    )
     plans, seen = read_plans(table, samples.parent, most, seed)
     _write(output, table, plans, {"source": "fastq", "reads": seen}, trait, seed, force=force)
 
@@ -181,6 +213,7 @@ def _write(output: Path, table: Any, plans: Any, about: dict[str, Any], trait: s
     for split in sorted(set(cohort.samples["split"])):
         part = cohort.samples[cohort.samples["split"] == split]
         shown = ", ".join(f"{(part['label'] == i).sum()} {name}" for i, name in enumerate(cohort.labels))
+        shown += f", {(part['label'] < 0).sum()} not known" if (part["label"] < 0).any() else ""
         typer.echo(f"{split or 'no split':<8} {len(part):>4} individuals: {shown}")
     for reason, number in table.dropped.items():
         typer.echo(f"left out {number}: {reason}")

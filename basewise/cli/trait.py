@@ -66,7 +66,13 @@ def predict(
     classifier, _, opened, settings = _open(run, cohort, drop_contigs)
     rows = opened.members(split, labelled=False)
     binary = len(opened.labels) == 2
-    val = opened.members("val") if binary and threshold is None else np.empty(0, np.int64)
+    judges = (opened.samples["split"] == "val") & (opened.samples["label"] >= 0)
+    if binary and threshold is None and not judges.any():
+        raise BasewiseError(
+            f"the threshold on the ratio comes from labelled individuals of split val, and {cohort} has none; give --threshold, e.g. what "
+            "`trait predict` printed for the cohort of the training"
+        )
+    val = np.flatnonzero(judges.to_numpy()) if binary and threshold is None else np.empty(0, np.int64)
     everyone = np.unique(np.concatenate([rows, val]))
     with _bar("chunks", len(everyone) * chunks * settings.count) as advance:
         probability, ratio = fresh_predictions(classifier, opened, settings, everyone, chunks, seed, device=device, advance=advance)

@@ -122,9 +122,9 @@ def evidence_chapter(folder: str | Path) -> Chapter:
                 "Where on the reference",
                 figures.effect_map(chunks, size.index[:MAPPED].tolist(), labels),
                 f"Effect of each of {len(chunks):,} chunks along the {min(MAPPED, len(size))} most enriched contigs.",
-                f"One dot a chunk; above 0 it spoke for {labels[1]}, below for {labels[0]}."
+                f"One dot a chunk (at most {figures.DOTS:,} a contig); above 0 it spoke for {labels[1]}, below for {labels[0]}."
                 if len(labels) == 2
-                else "One dot a chunk; above 0 it spoke for its individual's label.",
+                else f"One dot a chunk (at most {figures.DOTS:,} a contig); above 0 it spoke for its individual's label.",
                 wide=True,
             )
         )

@@ -10,6 +10,7 @@ from basewise.report.style import LINE, MUTED, SERIES, WIDE, count_ticks, new_ax
 
 DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.5))
 CONTIGS = 40
+DOTS = 2000  # chunks drawn a contig, those of the largest effect: a page stays a page
 
 
 def depth_plot(table: pd.DataFrame) -> str:
@@ -67,13 +68,14 @@ def enrichment_plot(contigs: pd.DataFrame, labels: Sequence[str]) -> str:
 
 
 def effect_map(chunks: pd.DataFrame, contigs: Sequence[str], labels: Sequence[str]) -> str:
-    """Draw the effect of every chunk at its place on the reference, one panel a contig, in the colour of its individual's label."""
+    """Draw the effect of chunks (`DOTS` a contig) at their places on the reference, one panel a contig, coloured by the individual's label."""
     with style():
         figure, first = new_axes(WIDE, 0.6 + 1.15 * len(contigs))
         figure.delaxes(first)
         panels = np.atleast_1d(figure.subplots(len(contigs), 1, sharey=True))
         for ax, contig in zip(panels, contigs, strict=True):
             here = chunks[chunks["contig"] == contig]
+            here = here.iloc[np.argsort(-here["effect"].abs().to_numpy(), kind="stable")[:DOTS]]
             for label in sorted(here["label"].unique().tolist()):
                 part = here[here["label"] == label]
                 colour = SERIES[label % len(SERIES)]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from basewise.datasets.cohort import CopyPlan, IndividualPlan
+from basewise.datasets.cohort import UNKNOWN, CopyPlan, IndividualPlan
 from basewise.datasets.splits import FRACTIONS, random_split
 from basewise.errors import BasewiseError, did_you_mean
 from basewise.genome.contigs import check_contigs, plain_name
@@ -91,6 +91,7 @@ def read_samples(
     needs_sex: bool = False,
     species: str = "species",
     skip_unknown: bool = False,
+    keep_unknown: bool = False,
     known: Sequence[str] | None = None,
     need: Sequence[str] = (),
     seed: int = 0,
@@ -106,6 +107,8 @@ def read_samples(
         Refuse samples without a known sex.
     skip_unknown
         Leave out, and count, samples of unknown sex (where it is needed) or trait, and those not in `known`; else they are refused.
+    keep_unknown
+        Keep samples of unknown trait, with label -1 and no split of their own: individuals to be predicted.
     known
         Samples there are genotypes of.
 
@@ -144,18 +147,27 @@ def read_samples(
         table["sex"] = "unknown"
     values = table[trait].where(~table[trait].str.lower().isin(NOT_KNOWN if trait == "sex" else ("", "na", "nan", ".", "unknown")), None)
     blank = values.isna().to_numpy() & keep
-    _refuse(table, blank, path, f"has no known {trait}", skip_unknown)
-    dropped[f"{trait} not known"] = dropped.get(f"{trait} not known", 0) + int(blank.sum())
-    keep &= ~blank
+    if not keep_unknown:
+        _refuse(table, blank, path, f"has no known {trait}", skip_unknown)
+        dropped[f"{trait} not known"] = dropped.get(f"{trait} not known", 0) + int(blank.sum())
+        keep &= ~blank
     table, values = table[keep].reset_index(drop=True), values[keep].reset_index(drop=True)
-    names = tuple(labels) or (("male", "female") if trait == "sex" else tuple(sorted(set(values))))
-    outside = sorted(set(values) - set(names))
+    names = tuple(labels) or (("male", "female") if trait == "sex" else tuple(sorted(set(values.dropna()))))
+    outside = sorted(set(values.dropna()) - set(names))
     if outside:
         raise BasewiseError(f"{path}: {trait} is {outside[0]!r}, expected one of {', '.join(names)}.{did_you_mean(outside[0], names)}")
-    if len(set(values)) < 2:
-        raise BasewiseError(f"{path} holds one class only ({trait} = {', '.join(set(values)) or 'nothing'}); a trait needs at least two")
+    found = set(values.dropna())
+    if len(found) < 2 and not (keep_unknown and labels):
+        raise BasewiseError(f"{path} holds one class only ({trait} = {', '.join(found) or 'nothing'}); a trait needs at least two")
     kind = table[species] if species in table else pd.Series([species if species != "species" else "."] * len(table))
-    head = pd.DataFrame({"sample": table["sample"], "species": kind, "sex": table["sex"], "label": [names.index(v) for v in values]})
+    head = pd.DataFrame(
+        {
+            "sample": table["sample"],
+            "species": kind,
+            "sex": table["sex"],
+            "label": [names.index(v) if isinstance(v, str) else UNKNOWN for v in values],
+        }
+    )
     head["split"] = _splits(head, table, path, seed, fractions)
     rest = [column for column in table.columns if column not in (*head.columns, species)]
     return SampleTable(pd.concat([head, table[rest]], axis=1), names, {reason: n for reason, n in dropped.items() if n})
@@ -188,8 +200,11 @@ def _splits(head: pd.DataFrame, table: pd.DataFrame, path: Path, seed: int, frac
                 f"{path}: split is {wrong[0]!r}, expected train, val, test or nothing.{did_you_mean(wrong[0], ('train', 'val', 'test'))}"
             )
         return table["split"]
-    strata = head["species"] + "\0" + head["label"].astype(str)
-    return random_split(head.assign(stratum=strata), seed, fractions, stratify="stratum")["split"]
+    split = pd.Series([""] * len(head), dtype=object)
+    known = head[head["label"] != UNKNOWN]
+    strata = known["species"] + "\0" + known["label"].astype(str)
+    split[known.index] = random_split(known.assign(stratum=strata), seed, fractions, stratify="stratum")["split"].to_numpy(dtype=object)
+    return split
 
 
 def variant_plans(

@@ -111,6 +111,30 @@ def test_predict_curve_and_evidence(learned, cli, tmp_path):
     assert "\n" not in error
 
 
+def test_individuals_of_unknown_trait_are_predicted(learned, cli, tmp_path):
+    folder, cohort, _ = learned
+    table = pd.read_csv(folder / "samples.tsv", sep="\t", dtype=str).assign(trait=lambda t: t["sex"])
+    table.loc[table["split"] == "test", ["trait", "split"]] = ["", ""]
+    table.to_csv(tmp_path / "some.tsv", sep="\t", index=False)
+    inputs = ["--genome", folder / "genome.fa", "--vcf", folder / "variants.vcf", "--samples", tmp_path / "some.tsv", "--trait", "trait"]
+    assert "has no known trait" in cli("individuals", "vcf", *inputs, "-o", tmp_path / "c", code=1)
+    made = cli("individuals", "vcf", *inputs, "--labels", "male,female", "--keep-unknown", "-o", tmp_path / "c")
+    assert "no split    8 individuals: 0 male, 0 female, 8 not known" in made
+    cli("trait", "predict", folder / "run", tmp_path / "c", "--chunks", 60, "-o", tmp_path / "p.tsv")
+    predicted = pd.read_csv(tmp_path / "p.tsv", sep="\t").set_index("sample")["label"]
+    new = cohort.samples.loc[cohort.samples["split"] == "test"].set_index("sample")["sex"]
+    assert (predicted[new.index] == new).mean() >= 0.9
+    table["trait"] = ""
+    table.to_csv(tmp_path / "none.tsv", sep="\t", index=False)
+    inputs[5] = tmp_path / "none.tsv"
+    cli("individuals", "vcf", *inputs, "--labels", "male,female", "--keep-unknown", "-o", tmp_path / "d")
+    assert (open_cohort(tmp_path / "d").samples["label"] == -1).all()
+    cli("trait", "predict", folder / "run", tmp_path / "d", "--chunks", 5, "--threshold", 0.8, "-o", tmp_path / "q.tsv")
+    assert "has none; give --threshold" in cli(
+        "trait", "predict", folder / "run", tmp_path / "d", "--chunks", 5, "-o", tmp_path / "r.tsv", code=1
+    )
+
+
 def test_shuffled_labels_give_chance(tmp_path, planted):
     cohort = planted(people=32, shuffle=True)
     recipe = apply_overrides(_recipe(), ['head.labels=["black", "white"]', "train.steps=100"])

@@ -1,13 +1,17 @@
 """Draws: where they come from, how often, and that they are functions of their number alone."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from basewise.backbones.tokenizers.bpe import BpeTokenizer
 from basewise.datasets.chunks import ChunkSettings, choose_individuals, draw_chunks, matching, philox
 from basewise.datasets.cohort import Copy, IndividualGenome
 from basewise.errors import BasewiseError
 from basewise.genome.haplotypes import Haplotype
+from basewise.testing.published import tiny_bpe
 
 
 def _genome(lengths: dict[str, int], sample: str = "s", n: str = "") -> IndividualGenome:
@@ -112,3 +116,29 @@ def test_species_come_up_equally(planted):
     counts = np.bincount(drawn, minlength=8)
     assert chisquare(counts, np.array([1 / 12] * 6 + [1 / 4] * 2) * 4000).pvalue > 0.001
     assert (choose_individuals(cohort, np.arange(8), 0, np.arange(100, 110)) == drawn[100:110]).all()
+
+
+def _runs_become_one_token(tokenizer: BpeTokenizer) -> None:
+    rng = np.random.default_rng(0)
+    bases = rng.choice(np.frombuffer(b"ACGT", np.uint8), 5000)
+    for start, length in ((100, 9), (400, 10), (700, 11), (1500, 300), (2500, 1), (3000, 40), (3041, 40)):
+        bases[start : start + length] = ord("N")
+    genome = IndividualGenome("s", "human", [Copy("a", 0, Haplotype(lambda a, b: bases[a:b], 5000), 0, 5000)])
+    sequences = draw_chunks(genome, ChunkSettings(4, 400), 0, np.arange(20)).sequences()
+    tokens = tokenizer.tokenize(sequences)
+    seen = 0
+    for row, sequence in enumerate(sequences):
+        runs = [match.span() for match in re.finditer(b"N{10,}", sequence.tobytes())]
+        spans = tokens.spans[row][tokens.ids[row] == tokenizer.run_id].tolist()
+        assert [tuple(span) for span in spans] == runs
+        seen += len(runs)
+    assert seen > 10
+
+
+def test_runs_of_n_are_one_token_of_gena_lm():
+    _runs_become_one_token(BpeTokenizer(tiny_bpe(runs=True)))
+
+
+@pytest.mark.data
+def test_runs_of_n_are_one_token_of_the_published_tokenizer(shared):
+    _runs_become_one_token(BpeTokenizer.from_official(shared / "golden" / "tokenizer_files" / "gena_t2t"))
