@@ -58,7 +58,9 @@ class Bases:
         self._candidates += candidates
         now = time.monotonic()
         passed = max(now - self._begun, 1e-9)
-        rate = f"{self._done / passed / 1e6:.2f} Mb/s, {self._candidates / passed:,.0f} candidates/s"
+        rate = f"{self._done / passed / 1e6:.2f} Mb/s"
+        if self._candidates:
+            rate += f", {self._candidates / passed:,.0f} candidates/s"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._done, rate=rate)
         elif now - self._said >= _LINE_EVERY:

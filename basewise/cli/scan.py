@@ -1,4 +1,4 @@
-"""`basewise scan`: a genome in, poly(A) sites out."""
+"""`basewise scan`: a genome in, poly(A) sites out, or whatever a model of bases or windows finds."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,11 +24,30 @@ def scan(
     shard: Annotated[str | None, typer.Option(help="i/n: do the i-th of n parts, each in its own OUT; then basewise merge.")] = None,
     engine: Annotated[str, typer.Option(help="local (processes on this machine) or ray.")] = "local",
     address: Annotated[str | None, typer.Option(help="Ray cluster to join, with --engine ray; default: one on this machine.")] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="polya: score the candidates of its rule; none: answer every base. Default: as the model's task.")
+    ] = None,
+    gap: Annotated[int | None, typer.Option(help="Every base: uncalled bases that an interval may span; default 0.")] = None,
+    min_length: Annotated[int | None, typer.Option(help="Every base: shortest interval that is called; default 1.")] = None,
+    track_floor: Annotated[
+        float | None, typer.Option(help="Every base: lower probabilities are left out of the track; default 0.01.")
+    ] = None,
+    strands: Annotated[
+        str | None, typer.Option(help="Every base: forward (the genome as it reads; default), mean of both strands, or each by itself.")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Every base: bases read at a time, of models that need windows; default: theirs.")
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(help="Every base: central bases a window answers for; default: half of it, of models of sequences an eighth."),
+    ] = None,
 ) -> None:
-    """Find poly(A) sites in a genome, on both strands, with the embedded model or one of yours.
+    """Find poly(A) sites in a genome, on both strands, or the intervals that a model of bases or of windows calls.
 
     Killed at any moment, the same command goes on where it was. Everything is written to OUT: sites.bed.gz (+ .tbi), candidates.parquet,
-    plus.bw, minus.bw, summary.json, report.html, and run.json last.
+    plus.bw, minus.bw, or of models that answer every base intervals.bed.gz (+ .tbi), probability.bw; summary.json, report.html, and
+    run.json last.
 
     Examples:
 
@@ -37,6 +56,8 @@ def scan(
         basewise scan genome.fa.gz -o out --genes genes.gtf.gz --regions chr19.bed --workers 2
 
         basewise scan genome.fa -o out -m my_run --threshold 0.8
+
+        basewise scan genome.fa -o out -m zdna_run --gap 5 --min-length 10
 
         basewise scan genome.fa -o part2 --shard 2/10
 
@@ -51,7 +72,14 @@ def scan(
     from basewise.report.scan import write_scan_report
 
     options = ScanOptions(
-        *(genome, out, model, regions, genes, threshold, workers, device, force, tile_size, batch_size, resume, shard, engine, address)
+        *(genome, out, model, regions, genes, threshold, workers, device, force, tile_size, batch_size, resume, shard, engine, address),
+        rule=rule,
+        gap=gap,
+        min_length=min_length,
+        track_floor=track_floor,
+        strands=strands,
+        window=window,
+        stride=stride,
     )
     with Bases("scanning") as progress:
         done = run_scan(options, progress, partial(write_scan_report, genome=genome, model_folder=find_model(model)))

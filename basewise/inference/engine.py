@@ -235,7 +235,7 @@ def scorer(
             "positions, expected a binary question about a sequence or a base, and a window; use predict"
         )
     layout = base_tokens(classifier)
-    can = classifier.dense and layout is not None and not layout.prefix and not layout.suffix and config.strands == "forward"
+    can = reads_dense(classifier, layout)
     grid = getattr(classifier.backbone, "grid", 1)
     if grid > 1 and (not can or dense is False or _SPAN_STEP % grid):
         raise BasewiseError(
@@ -257,6 +257,12 @@ def scorer(
             )
         half = deepcopy(classifier.backbone).to(dtype)  # type: ignore[attr-defined]
     return Scorer(classifier, device, batch_size, layout, window, reach if goes else None, fast, hyena, half)
+
+
+def reads_dense(classifier: Classifier, layout: BaseTokens | None) -> bool:
+    """Return whether hidden states of long stretches mean the same as windows; `layout` is ``base_tokens(classifier)``."""
+    plain = layout is not None and not layout.prefix and not layout.suffix
+    return classifier.dense and plain and classifier.config.strands == "forward"
 
 
 def score_positions(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,13 +58,18 @@ class Part(NamedTuple):
 def read_parts(folders: Sequence[Path], tiles: Sequence[Tile]) -> Iterator[Part]:
     """Yield the parts in the order of `tiles`, one in memory at a time; n folders are those of shards 1/n to n/n."""
     for tile in tiles:
-        path = folders[tile.index % len(folders)] / tile.part
-        try:
-            table = pq.read_table(path, use_threads=False)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise BasewiseError(f"part {path} of {tile} cannot be read ({error}); delete it and run the same command again") from error
-        about = json.loads(table.schema.metadata[b"basewise"])
+        table, about = load_part(folders, tile)
         yield Part(tile, about["bases"], about["seconds"], *(column.to_numpy() for column in table.columns))
+
+
+def load_part(folders: Sequence[Path], tile: Tile) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the table of a tile's part and what it tells beside it (bases, seconds); BasewiseError when it cannot be read."""
+    path = folders[tile.index % len(folders)] / tile.part
+    try:
+        table = pq.read_table(path, use_threads=False)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BasewiseError(f"part {path} of {tile} cannot be read ({error}); delete it and run the same command again") from error
+    return table, json.loads(table.schema.metadata[b"basewise"])
 
 
 def merge_candidates(

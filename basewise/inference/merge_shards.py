@@ -11,6 +11,7 @@ from basewise.files import read_json
 from basewise.inference.plan import PARTS, PLAN, SHARD, Facts, Plan, claim, differences, finish, make_tiles, parse_shard, tidy
 from basewise.inference.scan import SUMMARY, ScanOptions, ScanSummary, open_inputs, record_of, write_files
 from basewise.inference.watcher import Silent, Watcher
+from basewise.inference.work import OF_WORK
 from basewise.provenance import provenance
 
 
@@ -111,4 +112,5 @@ def _options(stored: Mapping[str, Any], out: Path, moved: dict[str, Path | str],
         force=force,
         tile_size=stored["facts"]["tile size"],
         batch_size=asked["batch_size"],
+        **{name: asked[name] for name in OF_WORK if name in asked},
     )

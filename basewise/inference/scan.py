@@ -1,4 +1,4 @@
-"""A whole genome in, poly(A) sites out: plan, tiles, merge. Killed at any moment, the same command goes on where it was.
+"""A whole genome in, sites or intervals out: plan, tiles, merge. Killed at any moment, the same command goes on where it was.
 
 The model never sees the genome as a whole: memory is bounded by the tile.
 """
@@ -19,15 +19,15 @@ from basewise.genome.contigs import check_contigs
 from basewise.genome.fasta import Genome, open_genome
 from basewise.genome.genes import read_genes
 from basewise.genome.intervals import read_bed
-from basewise.inference.calls import GAP
+from basewise.inference.base_merge import base_files
 from basewise.inference.executors import TileResult, run_processes, run_serial
-from basewise.inference.merge import CANDIDATES, SITES, TRACKS, merge_candidates, read_parts, write_sites, write_tracks
+from basewise.inference.merge import CANDIDATES, SITES, TRACKS
 from basewise.inference.plan import Claim, Plan, claim, finish, finish_shard, make_tiles, parse_shard, shard_tiles, tidy
 from basewise.inference.ray_executor import connect, run_ray
 from basewise.inference.regions import Regions, merge_regions
-from basewise.inference.tally import Tally
-from basewise.inference.tiles import ScanJob, open_worker
+from basewise.inference.tiles import ScanJob
 from basewise.inference.watcher import Silent, Watcher
+from basewise.inference.work import Asked, Work, choose_work
 from basewise.provenance import provenance, version
 
 SUMMARY = "summary.json"
@@ -43,6 +43,10 @@ class ScanOptions:
     genome's size; always rounded up to whole cells of the engine. ``tile_size``, ``workers`` and ``batch_size`` change no result.
     ``resume`` False begins an interrupted scan anew. ``shard`` "i/n": the i-th of n parts, for `merge_shards`. ``engine`` "ray": tiles
     are done on the Ray at ``address``, or on one started on this machine.
+
+    ``rule``: "polya" scores the candidates of the poly(A) rule, "none" answers every base; None: by the model's task. What follows is for
+    scans of every base, None standing for the default: ``gap`` (0) and ``min_length`` (1) of intervals, ``track_floor`` (0.01), ``strands``
+    ("forward"), ``window`` (the model's) and ``stride``, the central bases that a window answers for.
     """
 
     genome: Path
@@ -60,6 +64,13 @@ class ScanOptions:
     shard: str | None = None
     engine: str = "local"
     address: str | None = None
+    rule: str | None = None
+    gap: int | None = None
+    min_length: int | None = None
+    track_floor: float | None = None
+    strands: str | None = None
+    window: int | None = None
+    stride: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,9 @@ class ScanSummary:
         totals = self.summary["totals"]
         if "shard" in self.summary:
             return {self.folder: f"{self.summary['shard']} of {totals['tiles']:,} tiles, for basewise merge"}
+        if self.summary.get("kind") == "bases":
+            lines = base_files(totals)
+            return {self.folder / name: text for name, text in lines.items() if (self.folder / name).exists()}
         lines = {
             SITES: f"{totals['sites']:,} sites",
             CANDIDATES: f"{totals['candidates']:,} candidates",
@@ -92,7 +106,7 @@ class ScanInputs:
 
     genome: Genome
     regions: Regions | None
-    genes: pd.DataFrame | None
+    work: Work
     threshold: float
     tile_size: int
     facts: dict[str, str | int | float | None]
@@ -128,6 +142,8 @@ def scan(options: ScanOptions, watcher: Watcher | None = None, report: Callable[
             watcher.say(f"{claimed.folder}: all files were there, only tidied up")
             tidy(claimed.folder)
             return ScanSummary(claimed.folder, read_json(claimed.folder / SUMMARY))
+        for note in inputs.work.notes:
+            watcher.say(note)
         if claimed.done:
             watcher.say(f"resuming {claimed.folder}: {len(claimed.done)} of {len(plan.tiles)} tiles are kept")
         workers = 0 if claimed.shard_done else _do_tiles(options, inputs, plan, claimed, watcher)
@@ -149,7 +165,7 @@ def _do_tiles(options: ScanOptions, inputs: ScanInputs, plan: Plan, claimed: Cla
     todo = [tile for tile in plan.tiles if tile.index not in claimed.done]
     workers = min(_workers(options), max(len(todo), 1)) if todo else 1
     job = ScanJob(inputs.genome, options.model, claimed.parts, inputs.regions, options.device, options.batch_size)
-    open_one = partial(open_worker, job)
+    open_one = partial(inputs.work.open_worker, job)
     if options.engine == "ray":
         results: Iterator[TileResult] = run_ray(open_one, todo, workers, gpu=options.device != "cpu")
     else:
@@ -173,20 +189,13 @@ def write_files(
     inputs: ScanInputs, plan: Plan, parts: Sequence[Path], folder: Path, watcher: Watcher, clock: Mapping[str, float]
 ) -> dict[str, Any]:
     """Write all final files but report.html and run.json from the folders of parts (see `read_parts`); return the summary."""
-    contigs = inputs.genome.contigs
-    watcher.stage("merge")
-    tally = Tally(contigs, inputs.genes)
-    sites = merge_candidates(read_parts(parts, plan.tiles), folder / CANDIDATES, inputs.threshold, GAP, inputs.genes, tally)
-    write_sites(sites, folder / SITES)
-    watcher.stage("tracks")
-    write_tracks(folder / CANDIDATES, contigs, folder)
-    counts = tally.summary()
+    counts, seconds = inputs.work.write(parts, plan.tiles, folder, watcher)
     wall = time.time() - clock["begun"]
     timing = {
         "total_s": round(wall, 3),
         "tiles_s": round(clock["tiles"] - clock["begun"], 3),
         "merge_s": round(time.time() - clock["tiles"], 3),
-        "stages": {stage: round(seconds, 3) for stage, seconds in tally.seconds.items()},  # summed over processes, kept tiles included
+        "stages": {stage: round(spent, 3) for stage, spent in seconds.items()},  # summed over processes, kept tiles included
         "workers": int(clock["workers"]),
     }
     summary = {**inputs.about, **counts, "timing": timing}
@@ -198,7 +207,7 @@ def open_inputs(options: ScanOptions) -> ScanInputs:
     """Open and check everything a scan reads, before anything is written."""
     from basewise.backbones.classifier import find_model, load_classifier
     from basewise.inference.asking import check_device
-    from basewise.inference.engine import cell_size, scorer
+    from basewise.inference.engine import cell_size
 
     _check_numbers(options)
     device = check_device(options.device)
@@ -207,10 +216,10 @@ def open_inputs(options: ScanOptions) -> ScanInputs:
         raise BasewiseError(f"{options.genome} holds no base: all its contigs are empty")
     regions, genes = _open_regions(options.regions, genome), _open_genes(options.genes, genome)
     classifier = load_classifier(options.model)
-    scorer(classifier, device=device)  # refuses a model that cannot scan
     threshold = classifier.config.threshold if options.threshold is None else options.threshold
+    work = choose_work(Asked(options, classifier, device, threshold, genome.contigs, genes))
     bases, cell = sum(genome.contigs.values()), cell_size(device)
-    wanted = options.tile_size or _TILE["large" if bases > _LARGE_GENOME else "small"]
+    wanted = options.tile_size or max(_TILE["large" if bases > _LARGE_GENOME else "small"], work.least_tile)
     tile_size = -(-wanted // cell) * cell
     sha256 = {name: sha256_of(path) if path else None for name, path in (("regions", options.regions), ("genes", options.genes))}
     facts: dict[str, str | int | float | None] = {
@@ -223,6 +232,7 @@ def open_inputs(options: ScanOptions) -> ScanInputs:
         "threshold": threshold,
         "device": device.type,
         "tile size": tile_size,
+        **work.facts,
         **({} if options.shard is None else {"shard": options.shard}),
     }
     window = classifier.config.window
@@ -235,10 +245,10 @@ def open_inputs(options: ScanOptions) -> ScanInputs:
         if genes is None or options.genes is None
         else {"name": options.genes.name, "sha256": sha256["genes"], "genes": len(genes)},
         "threshold": threshold,
-        "gap": GAP,
+        **work.about,
         "device": device.type,
     }
-    return ScanInputs(genome, regions, genes, threshold, tile_size, facts, about)
+    return ScanInputs(genome, regions, work, threshold, tile_size, facts, about)
 
 
 def record_of(options: ScanOptions, inputs: ScanInputs) -> dict[str, Any]:
@@ -256,6 +266,7 @@ def record_of(options: ScanOptions, inputs: ScanInputs) -> dict[str, Any]:
             "tile_size": inputs.tile_size,
             "batch_size": options.batch_size,
             "engine": options.engine,
+            **inputs.work.options,
         },
     }
 

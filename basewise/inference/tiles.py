@@ -62,10 +62,10 @@ def _do_tile(job: ScanJob, ready: "Scorer", cell: int, tile: Tile) -> TileResult
     seconds: dict[str, float] = {}
     length = job.genome.contigs[tile.chrom]
     offset = tile.start - max(ready.halo, LAST)
-    with _timed(seconds, "read"):
+    with timed(seconds, "read"):
         # up to the end of the last cell, since the engine works by whole cells; beyond the contig is N
         bases = job.genome.window(tile.chrom, offset, -(-tile.end // cell) * cell + max(ready.halo, LAST))
-    with _timed(seconds, "rule"):
+    with timed(seconds, "rule"):
         first, last = max(offset, 0), min(offset + len(bases), length)
         inside = bases[first - offset : last - offset]
         position, strand = candidates_of_block(inside, first, length, tile.start, tile.end)
@@ -73,11 +73,11 @@ def _do_tile(job: ScanJob, ready: "Scorer", cell: int, tile: Tile) -> TileResult
             kept = job.regions.inside(tile.chrom, position)
             position, strand = position[kept], strand[kept]
         hexamer, hexamer_offset = describe(inside, position - first, strand)
-    with _timed(seconds, "score"):
+    with timed(seconds, "score"):
         probability = ready.score(lambda start, end: bases[start - offset : end - offset], position, strand, length)
     if not np.isfinite(probability).all():
         raise BasewiseError(f"model {job.model} gave a probability that is not a number in {tile}; its weights are damaged")
-    with _timed(seconds, "write"):
+    with timed(seconds, "write"):
         bases_here = tile.end - tile.start if job.regions is None else job.regions.bases(tile.chrom, tile.start, tile.end)
         columns = (position, strand, hexamer, hexamer_offset, probability)
         _write_part(job.parts / tile.part, columns, {"bases": bases_here, "seconds": seconds})
@@ -92,7 +92,8 @@ def _write_part(path: Path, columns: tuple[npt.NDArray[np.generic], ...], about:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Note how long the block takes."""
     begun = perf_counter()
     yield
     seconds[stage] = perf_counter() - begun

@@ -31,17 +31,18 @@ def tiny_hyenadna(seed: int = 0, **settings: Any) -> hyenadna.Model:
 
 
 def tiny_classifier(seed: int = 0, family: str = "convnet", **settings: Any) -> Classifier:
-    """Return a classifier on a tiny backbone, in eval mode; `settings` of its ClassifierConfig.
+    """Return a classifier on a tiny backbone, in eval mode; `settings` of its ClassifierConfig, whose task is "polya" so that
+    scans score the candidates of its rule.
 
     family
         "convnet": reads the center base of windows of 23. "hyenadna": mean over the bases, [SEP] appended.
     """
     if family == "hyenadna":
-        classifier = Classifier(ClassifierConfig.model_validate({"task": "tiny", **settings}), tiny_hyenadna(seed), CharacterTokenizer())
+        classifier = Classifier(ClassifierConfig.model_validate({"task": "polya", **settings}), tiny_hyenadna(seed), CharacterTokenizer())
         randomize(classifier.head, seed + 1)
         return classifier.eval()
     backbone = tiny_convnet(seed)
-    config = ClassifierConfig.model_validate({"task": "tiny", "pool": "center", "window": 2 * backbone.reach + 1, **settings})
+    config = ClassifierConfig.model_validate({"task": "polya", "pool": "center", "window": 2 * backbone.reach + 1, **settings})
     classifier = Classifier(config, backbone, CharacterTokenizer("none"))
     randomize(classifier.head, seed + 1)
     return classifier.eval()
