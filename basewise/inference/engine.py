@@ -34,6 +34,7 @@ CHUNK = 32768  # bases encoded together by the dense way: large enough that the 
 _PIECE = 8192  # bases of them at a time on a CPU where the halo is small: these stay in the cache
 _CHUNKS_A_CELL = {"cpu": 2, "cuda": 16}
 _SPAN_STEP = 256
+DROPPED = -1.0  # in place of a probability
 _WINDOWS_A_GROUP = {"cpu": 32, "cuda": 2048}  # measured on CPUs: 16-32 windows stay in cache (SPEED notes); a GPU wants thousands
 
 Fetch = Callable[[int, int], Bases]
@@ -60,7 +61,7 @@ class Scorer:
     fast: FastPyramid | None = None
     hyena: FastHyena | None = None
     half: Backbone | None = None  # a copy of the backbone in another precision, where neither fast form is taken
-    first: FirstStage | None = None  # what it drops is answered NaN
+    first: FirstStage | None = None
 
     @property
     def halo(self) -> int:
@@ -70,9 +71,9 @@ class Scorer:
     def score(self, fetch: Fetch, positions: Positions, strands: Strands, length: int | None = None) -> Probabilities:
         """Return float32 probabilities (N,), see `score_positions`; `positions` ascending, `length` that of the contig.
 
-        NaN is the answer for what a first stage drops.
+        What a first stage drops is answered `DROPPED`.
         """
-        answers = np.full(len(positions), np.nan, dtype=np.float32)
+        answers = np.full(len(positions), DROPPED, dtype=np.float32)
         cell = cell_size(self.device)
         for inside in _runs(positions // cell):
             start = int(positions[inside.start]) // cell * cell
@@ -139,7 +140,7 @@ class Scorer:
 
     def _score_dense(self, fetch: Fetch, positions: Positions, strands: Strands, length: int | None) -> Probabilities:
         """Encode the chunks of one cell that hold positions, each strand by itself, and read the hidden states there."""
-        answers = np.full(len(positions), np.nan, dtype=np.float32)
+        answers = np.full(len(positions), DROPPED, dtype=np.float32)
         stacked = 1 if self.device.type == "cpu" else _CHUNKS_A_CELL[self.device.type]
         for strand in (1, -1):
             asked = np.flatnonzero(strands == strand)
@@ -252,8 +253,8 @@ def scorer(
     if dtype != torch.float32 and hyena is None and fast is None:
         if not goes:
             raise BasewiseError(
-                f"{classifier.backbone.family} as configured has no faster form in {str(dtype)[6:]}: only HyenaDNA on windows of up to {DIRECT} "
-                "tokens, convnet and pyramid do; use --precision fp32"
+                f"{classifier.backbone.family} as configured has no faster form in {str(dtype)[6:]}, expected HyenaDNA on windows of up to "
+                f"{DIRECT} tokens, a convnet or a pyramid; use --precision fp32"
             )
         half = deepcopy(classifier.backbone).to(dtype)  # type: ignore[attr-defined]
     return Scorer(classifier, device, batch_size, layout, window, reach if goes else None, fast, hyena, half)

@@ -48,8 +48,8 @@ class _Linear(NamedTuple):
     def gelu(self, x: Tensor) -> Tensor:
         """Return gelu (tanh form) of this layer's answer; in bfloat16 on a CPU as one fused call where PyTorch has it."""
         if x.dtype == torch.bfloat16 and x.device.type == "cpu" and _fuses():
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight[:, :, 0, 0], self.bias, "gelu", [], "tanh")  # type: ignore[no-any-return]
-        return torch.ops.aten.gelu_(self(x), approximate="tanh")  # type: ignore[no-any-return]
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight[:, :, 0, 0], self.bias, "gelu", [], "tanh")  # noqa: SLF001
+        return torch.ops.aten.gelu_(self(x), approximate="tanh")
 
 
 class _Norm(NamedTuple):
@@ -92,7 +92,7 @@ def _fuses() -> bool:
     """Return whether this PyTorch on this CPU has the fused operator: it is private and may go."""
     try:
         one = torch.ones(1, 1, dtype=torch.bfloat16)
-        torch.ops.mkldnn._linear_pointwise(one, one, one[0], "gelu", [], "tanh")
+        torch.ops.mkldnn._linear_pointwise(one, one, one[0], "gelu", [], "tanh")  # noqa: SLF001
     except (AttributeError, RuntimeError):
         return False
     return True

@@ -13,7 +13,7 @@ With ``dtype=torch.bfloat16`` convolutions read and write half the bits; sums, n
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ class FastPyramid:
     def __init__(self, model: Model, dtype: torch.dtype = torch.float32) -> None:
         self.config, self.reach, self.width = model.config, model.reach, model.width
         with torch.inference_mode():
-            self._members = [cast(_Member, _convs_in(_member(member), dtype)) for member in model.members]
+            self._members = [_convs_in(_member(member), dtype) for member in model.members]
 
     def coarse(self, embedded: Tensor) -> list[Tensor]:
         """Return each member's coarse states (1, D, 1, T / 16) of a stretch (1, T, 4): what `context` and `states` read."""
@@ -151,7 +151,7 @@ class FastPyramid:
         return total
 
 
-def _convs_in(weights: object, dtype: torch.dtype) -> object:
+def _convs_in(weights: Any, dtype: torch.dtype) -> Any:
     """Return a member's weights, nested as they are, with those of every convolution in `dtype`."""
     if isinstance(weights, _Conv):
         return _Conv(weights.weight.to(dtype), weights.bias.to(dtype), weights.dilation)

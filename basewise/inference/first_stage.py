@@ -32,7 +32,10 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Measured(BaseModel):
-    """What a cut does on some contigs: calls of the full model at its threshold, the share of them kept, the share of all candidates kept."""
+    """What a cut does on some contigs.
+
+    ``calls`` of the full model at its threshold, the share of them kept (None without any), the share of all candidates kept.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,9 +49,9 @@ class Measured(BaseModel):
 class Config(BaseModel):
     """Shape of the network, its cut, and for what it holds.
 
-    ``window`` bases around a candidate (odd: it stands in the middle); ``context``: numbers a candidate from the full model's coarse towers,
-    0 without. Logits are those of the full model before calibration; candidates at or above ``cut`` are kept. ``model_sha256`` is that
-    of the full model's weights, ``threshold`` the probability its calls were counted at.
+    ``window`` bases around a candidate (odd: it stands in the middle); ``context``: numbers a candidate from the full model's coarse
+    towers, 0 without. It guesses the full model's log-odds; candidates at or above ``cut`` are kept. ``model_sha256`` is that of the
+    full model's weights, ``threshold`` the probability its calls were counted at.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +75,9 @@ class Config(BaseModel):
 class FirstStage(nn.Module):
     """Windows of base codes, and context, to a guess of the full model's logit."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -93,7 +99,8 @@ class FirstStage(nn.Module):
         x = F.relu(F.max_pool1d(self.first(x), _POOL))
         x = self.local(F.relu(self.second(x)).flatten(1))
         if context is None:
-            return self.out(F.relu(self.inner(F.relu(x))))[:, 0]  # type: ignore[no-any-return]
+            local: Tensor = self.out(F.relu(self.inner(F.relu(x))))
+            return local[:, 0]
         known = (context - self.mean) * self.scale
         logits: Tensor = self.out(F.relu(self.inner(F.relu(x + self.around(known))))) + self.direct(known)
         return logits[:, 0]

@@ -5,6 +5,7 @@ float32, so that sites, their order and their probabilities are those of a scan 
 probability of half precision. Should the two ever differ by more than half the margin, the scan stops rather than guess.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from basewise.backbones.classifier import Classifier, find_model
 from basewise.errors import BasewiseError
 from basewise.files import sha256_of
-from basewise.inference.engine import Fetch, Positions, Probabilities, Scorer, Strands, scorer
+from basewise.inference.engine import DROPPED, Fetch, Positions, Probabilities, Scorer, Strands, scorer
 from basewise.inference.first_stage import FOLDER, WANTED, FirstStage, load_first_stage
 
 MARGIN = 0.25  # logits before calibration
@@ -34,11 +35,11 @@ class StageOptions:
 
 @dataclass(frozen=True)
 class Staged:
-    """Probabilities float32 (N,), NaN where the first stage dropped a candidate; how many were dropped and scored again in float32, and
+    """Probabilities float32 (N,), NaN where the first stage dropped a candidate (bool (N,)); how many were scored again in float32, and
     the largest difference in logits found by that."""
 
     probability: Probabilities
-    dropped: int
+    dropped: npt.NDArray[np.bool_]
     rescored: int
     difference: float
 
@@ -59,14 +60,15 @@ class Stages:
     def score(self, fetch: Fetch, positions: Positions, strands: Strands, length: int | None = None) -> Staged:
         """Score positions as `engine.Scorer.score` does."""
         answer = (self.rough or self.exact).score(fetch, positions, strands, length)
-        dropped = int(np.isnan(answer).sum()) if self._first is not None else 0
+        dropped = answer == DROPPED
+        answer[dropped] = np.nan
         if self.rough is None:
             return Staged(answer, dropped, 0, 0.0)
         temperature = self.exact.classifier.config.calibration.temperature
-        lowest = _log_odds(np.array(self.threshold)) - MARGIN / temperature
-        near = np.flatnonzero(_log_odds(answer) >= lowest)  # never what is NaN
+        lowest = log_odds(np.array(self.threshold)) - MARGIN / temperature
+        near = np.flatnonzero(log_odds(answer) >= lowest)  # never what was dropped
         again = self.exact.score(fetch, positions[near], strands[near], length)
-        moved = np.abs(_log_odds(again) - _log_odds(answer[near])) * temperature
+        moved = np.abs(log_odds(again) - log_odds(answer[near])) * temperature
         difference = float(moved.max(initial=0.0))
         if difference > MARGIN / 2:
             raise BasewiseError(
@@ -75,10 +77,6 @@ class Stages:
             )
         answer[near] = again
         return Staged(answer, dropped, len(near), difference)
-
-    @property
-    def _first(self) -> FirstStage | None:
-        return (self.rough or self.exact).first
 
 
 def make_stages(model: str, classifier: Classifier, device: torch.device, batch_size: int, asked: StageOptions) -> Stages:
@@ -118,7 +116,7 @@ def facts_of_stages(model: str, classifier: Classifier, device: torch.device, as
     return facts, {**about, "first_stage": told}
 
 
-def count_stages(about: dict[str, Any], counts: dict[str, float]) -> dict[str, Any]:
+def count_stages(about: Mapping[str, Any], counts: Mapping[str, float]) -> dict[str, Any]:
     """Return the summary's `precision` and `first_stage` of `about`, with what a scan counted: dropped, rescored, difference."""
     precision, first = about["precision"], about["first_stage"]
     if precision["margin"] is not None:
@@ -148,7 +146,7 @@ def _usable(model: str, exact: Scorer, asked: StageOptions) -> tuple[FirstStage 
     return first, None
 
 
-def _log_odds(probability: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def log_odds(probability: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return log(p / (1 - p)) float64; 0 and 1 become very far, not infinite, so that differences stay numbers."""
     p = np.clip(probability.astype(np.float64), 1e-30, 1 - 1e-7)
     return np.asarray(np.log(p) - np.log1p(-p))
