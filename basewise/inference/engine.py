@@ -34,6 +34,7 @@ CHUNK = 32768  # bases encoded together by the dense way: large enough that the 
 _PIECE = 8192  # bases of them at a time on a CPU where the halo is small: these stay in the cache
 _CHUNKS_A_CELL = {"cpu": 2, "cuda": 16}
 _SPAN_STEP = 256
+_ROWS = 256  # hidden states that the head reads at a time
 DROPPED = -1.0  # in place of a probability
 _WINDOWS_A_GROUP = {"cpu": 32, "cuda": 2048}  # measured on CPUs: 16-32 windows stay in cache (SPEED notes); a GPU wants thousands
 
@@ -156,12 +157,20 @@ class Scorer:
                 if self.fast is not None:
                     at = batch[0][1]
                     kept, states = self._fast_states(self.fast, ids, where[0], partial(self._codes, fetch, positions[at], strands[at]))
-                    answers[at[kept]] = self._probabilities(self.classifier.head.score(states))  # type: ignore[operator]
+                    answers[at[kept]] = self._read(states)
                     continue
                 hidden = self._hidden(ids)
                 for row, (_, at) in enumerate(batch):
-                    answers[at] = self._probabilities(self.classifier.head.score(hidden[row, where[row]]))  # type: ignore[operator]
+                    answers[at] = self._read(hidden[row, where[row]])
         return answers
+
+    def _read(self, states: Tensor) -> Probabilities:
+        """Return probabilities (N,) of hidden states (N, D), some at a time: products of one shape, whatever N, round alike."""
+        parts = [np.empty(0, dtype=np.float32)]
+        for rows in states.split(_ROWS) if len(states) else ():
+            filled = torch.cat([rows, rows[:1].expand(_ROWS - len(rows), -1)]) if len(rows) < _ROWS else rows
+            parts.append(self._probabilities(self.classifier.head.score(filled))[: len(rows)])  # type: ignore[operator]
+        return np.concatenate(parts)
 
     def _fast_states(
         self, fast: FastPyramid, ids: Tensor, where: Tensor, windows: Callable[[], npt.NDArray[np.uint8]]

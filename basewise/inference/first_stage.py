@@ -95,9 +95,11 @@ class FirstStage(nn.Module):
 
     def forward(self, windows: Tensor, context: Tensor | None = None) -> Tensor:
         """Return logits (N,) of windows (N, window) of codes 0-3 and 4 for N, 5' to 3', and context (N, context)."""
-        x = F.one_hot(windows.long(), 5)[..., :4].to(self.out.weight.dtype).transpose(1, 2)
-        x = F.relu(F.max_pool1d(self.first(x), _POOL))
-        x = self.local(F.relu(self.second(x)).flatten(1))
+        x = F.embedding(windows.long(), torch.eye(5, 4, device=windows.device))  # N is zeros
+        x = _convolve(self.first, x)
+        places = x.shape[1] // _POOL
+        x = F.relu(x[:, : places * _POOL].unflatten(1, (places, _POOL)).amax(2))
+        x = self.local(F.relu(_convolve(self.second, x)).transpose(1, 2).flatten(1))
         if context is None:
             local: Tensor = self.out(F.relu(self.inner(F.relu(x))))
             return local[:, 0]
@@ -114,6 +116,22 @@ class FirstStage(nn.Module):
             logits = self(*(None if x is None else _filled(x) for x in (rows, None if context is None else context[part])))
             kept[part] = (logits >= self.config.cut)[: len(rows)].cpu().numpy()
         return kept
+
+
+def _convolve(layer: nn.Conv1d, rows: Tensor) -> Tensor:
+    """Return the valid convolution (N, L - taps + 1, out) of rows (N, L, channels).
+
+    All rows end to end as one sequence: what is mixed over a seam is cut away, and oneDNN is several times faster than on short rows.
+    """
+    N, L, channels = rows.shape
+    taps = layer.kernel_size[0]
+    image = F.pad(rows.reshape(1, 1, N * L, channels), (0, 0, 0, taps - 1)).permute(0, 3, 1, 2)  # channels-last
+    weight = layer.weight[:, :, None].contiguous(memory_format=torch.channels_last)
+    if rows.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        y = torch.mkldnn_convolution(image, weight, layer.bias, [0, 0], [1, 1], [1, 1], 1)
+    else:
+        y = F.conv2d(image, weight, layer.bias)
+    return y.permute(0, 2, 3, 1).reshape(N, L, -1)[:, : L - taps + 1]
 
 
 def _filled(rows: Tensor) -> Tensor:
