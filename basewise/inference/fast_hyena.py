@@ -9,7 +9,7 @@ What it saves, for one row of real tokens after another (no padding):
   a few channels at a time, with all work on single tokens done in tiles that stay in the cache;
 - a reader of the last token needs one dot product a channel in the last layer, and one token of everything after it.
 
-With ``dtype=torch.bfloat16`` weights and all that passes between layers have half the bits; filters are computed in float32 first. The
+With ``dtype=torch.bfloat16`` weights and all that passes between layers have half the bits; long convolutions stay in float32. The
 logits then differ by some hundredths: `staged` scores again what lies near a threshold.
 """
 
@@ -135,7 +135,7 @@ class FastHyena:
             gate, v = self._gates(layer, x) if number else self._first_gates(ids)
             if number + 1 == len(self.layers):
                 taps = self._taps(number, T).flip(1).T  # (T, D), the tap of each token for the last
-                return self.ln_f(_mlp(layer, x[:, -1] + layer.out_proj((v * taps).sum(1) * gate[:, -1])))
+                return self.ln_f(_mlp(layer, x[:, -1] + layer.out_proj((v * taps).sum(1).to(v.dtype) * gate[:, -1])))
             x = _mlp(layer, x + layer.out_proj(self._convolve(number, v).mul_(gate)))
         raise AssertionError("a HyenaDNA has at least one layer")
 
@@ -171,21 +171,20 @@ class FastHyena:
             return self._filters[number, length]
         taps = self.layers[number].filter.taps(length)
         taps[:, 0] += self.layers[number].filter.bias
-        taps = taps.to(self.dtype)
         if taps.numel() * len(self.layers) <= _REMEMBERED:
             self._filters[number, length] = taps
         return taps
 
     def _convolve(self, number: int, v: Tensor) -> Tensor:
-        """Return v (B, T, D) convolved with its past, T small."""
+        """Return v (B, T, D) convolved with its past, T small; in float32, since oneDNN may have no fast form in less."""
         T = v.shape[1]
-        image = F.pad(v, (0, 0, T - 1, 0))[:, None].permute(0, 3, 1, 2)  # (B, D, 1, 2 T - 1), channels-last
+        image = F.pad(v.float(), (0, 0, T - 1, 0))[:, None].permute(0, 3, 1, 2)  # (B, D, 1, 2 T - 1), channels-last
         weight = self._taps(number, T).flip(1)[:, None, None]
         if v.device.type == "cpu" and torch.backends.mkldnn.is_available():
             y = torch.mkldnn_convolution(image, weight, None, [0, 0], [1, 1], [1, 1], self.width)
         else:
             y = F.conv2d(image, weight, groups=self.width)
-        return y.permute(0, 2, 3, 1)[:, 0]
+        return y.permute(0, 2, 3, 1)[:, 0].to(v.dtype)
 
     def _long_layer(self, number: int, ids: Tensor, x: Tensor) -> None:
         """Apply a layer to the residual stream x (B, T, D), in place."""
