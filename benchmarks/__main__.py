@@ -1,9 +1,10 @@
 """Run every benchmark (or those named) and write docs/benchmarks.md and docs/benchmarks.json.
 
-    python -m benchmarks [candidate_rule ...]
+    python -m benchmarks [--quick] [candidate_rule ...]
 
 A benchmark is a module of this folder with `main() -> {"title": str, "rows": [{column: value}]}`; it prints what it measures.
-Benchmarks not run this time keep their last result in the JSON and in the page.
+Benchmarks not run this time keep their last result in the JSON and in the page. With --quick those that can are run on less, to see that
+they work, and nothing is written.
 """
 
 import json
@@ -12,6 +13,7 @@ import platform
 import sys
 from datetime import UTC, datetime
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join([head, *(section(results[name]) for name in sorted(results))])
 
 
-def main(wanted: list[str], docs: Path = DOCS) -> None:
+def main(wanted: list[str], docs: Path = DOCS, *, quick: bool = False) -> None:
     known = names()
     for name in wanted:
         if name not in known:
@@ -56,7 +58,11 @@ def main(wanted: list[str], docs: Path = DOCS) -> None:
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     for name in wanted or known:
         print(f"== {name}", flush=True)
-        result = import_module(f"benchmarks.{name}").main()
+        run = import_module(f"benchmarks.{name}").main
+        if quick:
+            print(section({**(run(quick=True) if "quick" in signature(run).parameters else run()), "when": "quick", "machine": machine}))
+            continue
+        result = run()
         results[name] = {**result, "when": datetime.now(UTC).date().isoformat(), "machine": machine}
         write_json(stored, json.loads(json.dumps(results)))
         with atomic_path(docs / "benchmarks.md") as temporary:
@@ -65,6 +71,6 @@ def main(wanted: list[str], docs: Path = DOCS) -> None:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        main([word for word in sys.argv[1:] if word != "--quick"], quick="--quick" in sys.argv)
     except BasewiseError as error:
         sys.exit(f"error: {error}")

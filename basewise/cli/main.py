@@ -21,6 +21,7 @@ VERBS: tuple[str, ...] = (
     "ensemble",
     "baseline",
     "fewshot",
+    "first-stage",
     "evaluate",
     "leakage",
     "overlap",
@@ -66,11 +67,12 @@ def _global_options(
 
 
 for _verb in VERBS:
-    _module = import_module(f"basewise.cli.{_verb}")
+    _function = _verb.replace("-", "_")
+    _module = import_module(f"basewise.cli.{_function}")
     if hasattr(_module, "app"):
         app.add_typer(_module.app, name=_verb)
     else:
-        app.command(_verb)(getattr(_module, _verb))
+        app.command(_verb)(getattr(_module, _function))
 
 
 def main() -> None:

@@ -42,6 +42,12 @@ def scan(
         int | None,
         typer.Option(help="Every base: central bases a window answers for; default: half of it, of models of sequences an eighth."),
     ] = None,
+    precision: Annotated[
+        str, typer.Option(help="Candidates: fp32, or bf16: faster, what is near the threshold or above again in fp32; the same sites.")
+    ] = "fp32",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Candidates: let the full model score all of them, also where it has a first stage.")
+    ] = False,
 ) -> None:
     """Find poly(A) sites in a genome, on both strands, or the intervals that a model of bases or of windows calls.
 
@@ -80,6 +86,8 @@ def scan(
         strands=strands,
         window=window,
         stride=stride,
+        precision=precision,
+        exact=exact,
     )
     with Bases("scanning") as progress:
         done = run_scan(options, progress, partial(write_scan_report, genome=genome, model_folder=find_model(model)))

@@ -12,6 +12,7 @@ from basewise.backbones.classifier import Classifier
 from basewise.errors import BasewiseError
 from basewise.genome.alphabet import Bases, as_bases
 from basewise.inference.asking import answering, check_device
+from basewise.inference.batches import batches_by_length
 
 Floats = npt.NDArray[np.float32]
 
@@ -52,18 +53,6 @@ def center(bases: Bases, classifier: Classifier) -> Bases:
         return bases
     start = len(bases) // 2 - window // 2
     return bases[start : start + window]
-
-
-def batches_by_length(lengths: Sequence[int], batch_size: int, most_bases: int) -> list[list[int]]:
-    """Return row numbers in batches of similar length, longest first, at most `batch_size` rows and `most_bases` bases (but one row)."""
-    batches: list[list[int]] = []
-    for row in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
-        room = batches and len(batches[-1]) < batch_size and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= most_bases
-        if room:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches
 
 
 def scored_labels(examples: pd.DataFrame, logits: list[Floats], kind: str) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:

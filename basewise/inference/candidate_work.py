@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from basewise.errors import BasewiseError
 from basewise.inference.calls import GAP
-from basewise.inference.engine import scorer
 from basewise.inference.merge import CANDIDATES, SITES, merge_candidates, read_parts, write_sites, write_tracks
 from basewise.inference.plan import Tile
+from basewise.inference.staged import StageOptions, count_stages, facts_of_stages
 from basewise.inference.tally import Tally
 from basewise.inference.tiles import open_worker
 from basewise.inference.watcher import Watcher
@@ -25,16 +26,20 @@ def candidate_work(asked: Asked) -> Work:
             f"--{given[0].replace('_', '-')} belongs to scans that answer every base; {asked.options.model} is asked about candidates of "
             "the poly(A) rule: leave it out, or add --rule none"
         )
-    scorer(asked.classifier, device=asked.device)  # refuses a model that cannot scan
-    write = partial(_write, asked.contigs, asked.threshold, asked.genes)
-    told = {} if asked.options.rule is None else {"rule": "polya"}
-    return Work({}, {"gap": GAP}, told, (), 0, open_worker, write)
+    stages = StageOptions(asked.options.precision, asked.options.exact, asked.threshold)
+    facts, about = facts_of_stages(asked.options.model, asked.classifier, asked.device, stages)  # refuses a model that cannot scan
+    write = partial(_write, asked.contigs, asked.threshold, asked.genes, about)
+    told: dict[str, Any] = {} if asked.options.rule is None else {"rule": "polya"}
+    # a merge of shards need not have the device that decided whether the first stage is used
+    told.update(precision=stages.precision, exact="first stage sha256" not in facts)
+    return Work(facts, {"gap": GAP, **about}, told, (), 0, partial(open_worker, stages), write)
 
 
 def _write(
     contigs: Mapping[str, int],
     threshold: float,
     genes: pd.DataFrame | None,
+    about: Mapping[str, Any],
     parts: Sequence[Path],
     tiles: Sequence[Tile],
     folder: Path,
@@ -46,4 +51,4 @@ def _write(
     write_sites(sites, folder / SITES)
     watcher.stage("tracks")
     write_tracks(folder / CANDIDATES, contigs, folder)
-    return tally.summary(), tally.seconds
+    return {**tally.summary(), **count_stages(about, tally.counts)}, tally.seconds

@@ -25,6 +25,7 @@ from basewise.errors import BasewiseError
 from basewise.files import atomic_path, read_json
 from basewise.genome.alphabet import Bases, as_bases
 from basewise.inference.asking import answering, check_device
+from basewise.inference.batches import batches_by_length
 from basewise.inference.inputs import SEQUENCE, Inputs
 
 Level = Literal["sequence", "base"]
@@ -94,7 +95,7 @@ def embed_sequences(
     where = torch.device(device)
     answers: list[npt.NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(rows)
     with answering(module, where):
-        for index in _batches([len(row) for row in rows], batch_size):
+        for index in batches_by_length([len(row) for row in rows], batch_size, TOKENS_A_BATCH):
             tokens = embedder.tokenizer.tokenize([rows[i] for i in index], special_tokens=embedder.special_tokens, policy=embedder.policy)
             _check_length(embedder.backbone, tokens, max(len(rows[i]) for i in index))
             hidden = hidden_of(embedder.backbone, Tokens(*(part.to(where) for part in tokens)), layer).float().cpu()
@@ -118,16 +119,6 @@ def hidden_of(backbone: Backbone, tokens: Tokens, layer: int | None) -> Tensor:
         raise BasewiseError(f"layer {layer} of {backbone.family}: expected 0 (input embedding) to {len(outputs)}")
     state: Tensor = outputs[layer - 1]
     return state
-
-
-def _batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yield indices of sequences of about the same length, longest first: a batch too large for memory shows at once."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    low = 0
-    while low < len(order):
-        count = max(1, min(batch_size, TOKENS_A_BATCH // lengths[order[low]]))
-        yield order[low : low + count]
-        low += count
 
 
 def _check_length(backbone: Backbone, tokens: Tokens, bases: int) -> None:

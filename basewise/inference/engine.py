@@ -10,7 +10,9 @@ asks, so that the same position gets the same bits whatever the tile, the number
 """
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from basewise.backbones.base import Tokens
+from basewise.backbones.base import Backbone, Tokens
 from basewise.backbones.classifier import Classifier
 from basewise.backbones.heads import SequenceHead
 from basewise.errors import BasewiseError
@@ -26,11 +28,14 @@ from basewise.genome.alphabet import Bases, reverse_complement
 from basewise.inference.asking import BaseTokens, answering, base_tokens, refuse_individuals
 from basewise.inference.fast_hyena import DIRECT, FastHyena, fast_hyena
 from basewise.inference.fast_pyramid import FastPyramid, fast_pyramid
+from basewise.inference.first_stage import FirstStage, code_windows
 
 CHUNK = 32768  # bases encoded together by the dense way: large enough that the halo of kilobases costs little
 _PIECE = 8192  # bases of them at a time on a CPU where the halo is small: these stay in the cache
 _CHUNKS_A_CELL = {"cpu": 2, "cuda": 16}
 _SPAN_STEP = 256
+_ROWS = 256  # hidden states that the head reads at a time
+DROPPED = -1.0  # in place of a probability
 _WINDOWS_A_GROUP = {"cpu": 32, "cuda": 2048}  # measured on CPUs: 16-32 windows stay in cache (SPEED notes); a GPU wants thousands
 
 Fetch = Callable[[int, int], Bases]
@@ -56,23 +61,38 @@ class Scorer:
     reach: int | None
     fast: FastPyramid | None = None
     hyena: FastHyena | None = None
+    half: Backbone | None = None  # a copy of the backbone in another precision, where neither fast form is taken
+    first: FirstStage | None = None
 
     @property
     def halo(self) -> int:
         """How many bases beside a cell `fetch` may be asked for."""
-        return max(self.window, self.reach or 0)
+        return max(self.window, self.reach or 0, 0 if self.first is None else self.first.config.window)
 
     def score(self, fetch: Fetch, positions: Positions, strands: Strands, length: int | None = None) -> Probabilities:
-        """Return float32 probabilities (N,), see `score_positions`; `positions` ascending, `length` that of the contig."""
-        answers = np.empty(len(positions), dtype=np.float32)
+        """Return float32 probabilities (N,), see `score_positions`; `positions` ascending, `length` that of the contig.
+
+        What a first stage drops is answered `DROPPED`.
+        """
+        answers = np.full(len(positions), DROPPED, dtype=np.float32)
         cell = cell_size(self.device)
         for inside in _runs(positions // cell):
             start = int(positions[inside.start]) // cell * cell
             if self.reach is None:
-                answers[inside] = self._score_windows(fetch, start, positions[inside], strands[inside])
+                at = np.arange(inside.start, inside.stop)
+                if self.first is not None:
+                    at = at[self.first.keeps(self._codes(fetch, positions[at], strands[at]), None, self.device)]
+                answers[at] = self._score_windows(fetch, start, positions[at], strands[at])
             else:
                 answers[inside] = self._score_dense(fetch, positions[inside], strands[inside], length)
         return answers
+
+    def _codes(self, fetch: Fetch, positions: Positions, strands: Strands) -> npt.NDArray[np.uint8]:
+        """Return the windows (N, window) of base codes that the first stage reads."""
+        assert self.first is not None
+        window = self.first.config.window
+        low = int(positions.min()) - window // 2
+        return code_windows(fetch(low, int(positions.max()) + window // 2 + 1), positions - low, strands, window)
 
     def _score_windows(self, fetch: Fetch, start: int, positions: Positions, strands: Strands) -> Probabilities:
         """Classify one window a position; all positions lie in the cell at `start`."""
@@ -115,13 +135,13 @@ class Scorer:
         """Return what the classifier answers for `tokens` without padding, by the fast forward."""
         head = self.classifier.head
         if self.classifier.config.pool == "last" and isinstance(head, SequenceHead):
-            return head.score(hyena.last(tokens.ids))
-        logits: Tensor = head(hyena.hidden(tokens.ids), tokens)
+            return head.score(hyena.last(tokens.ids).float())
+        logits: Tensor = head(hyena.hidden(tokens.ids).float(), tokens)
         return logits
 
     def _score_dense(self, fetch: Fetch, positions: Positions, strands: Strands, length: int | None) -> Probabilities:
         """Encode the chunks of one cell that hold positions, each strand by itself, and read the hidden states there."""
-        answers = np.empty(len(positions), dtype=np.float32)
+        answers = np.full(len(positions), DROPPED, dtype=np.float32)
         stacked = 1 if self.device.type == "cpu" else _CHUNKS_A_CELL[self.device.type]
         for strand in (1, -1):
             asked = np.flatnonzero(strands == strand)
@@ -134,16 +154,34 @@ class Scorer:
                 ids = self._chunk_ids(fetch, [number for number, _ in batch], stacked, span, strand)
                 inside = [positions[at] - number * CHUNK for number, at in batch]
                 where = [torch.from_numpy(p if strand > 0 else span - 1 - p).to(self.device) for p in inside]
-                for (_, at), states in zip(batch, self._states(ids, where), strict=True):
-                    answers[at] = self._probabilities(self.classifier.head.score(states))  # type: ignore[operator]
+                if self.fast is not None:
+                    at = batch[0][1]
+                    kept, states = self._fast_states(self.fast, ids, where[0], partial(self._codes, fetch, positions[at], strands[at]))
+                    answers[at[kept]] = self._read(states)
+                    continue
+                hidden = self._hidden(ids)
+                for row, (_, at) in enumerate(batch):
+                    answers[at] = self._read(hidden[row, where[row]])
         return answers
 
-    def _states(self, ids: Tensor, where: list[Tensor]) -> list[Tensor]:
-        """Return the hidden states (N, D) at `where` of each row of base ids (B, L), for the first rows."""
-        if self.fast is not None:
-            return [self.fast.states(self.classifier.backbone.embed(ids), *where)]
-        hidden = self._hidden(ids)
-        return [hidden[row, at] for row, at in enumerate(where)]
+    def _read(self, states: Tensor) -> Probabilities:
+        """Return probabilities (N,) of hidden states (N, D), some at a time: products of one shape, whatever N, round alike."""
+        parts = [np.empty(0, dtype=np.float32)]
+        for rows in states.split(_ROWS) if len(states) else ():
+            filled = torch.cat([rows, rows[:1].expand(_ROWS - len(rows), -1)]) if len(rows) < _ROWS else rows
+            parts.append(self._probabilities(self.classifier.head.score(filled))[: len(rows)])  # type: ignore[operator]
+        return np.concatenate(parts)
+
+    def _fast_states(
+        self, fast: FastPyramid, ids: Tensor, where: Tensor, windows: Callable[[], npt.NDArray[np.uint8]]
+    ) -> tuple[npt.NDArray[np.intp], Tensor]:
+        """Return which of the positions `where` the first stage keeps (all, without one), and their hidden states (N, D)."""
+        embedded = self.classifier.backbone.embed(ids)
+        coarse = fast.coarse(embedded)
+        kept = np.arange(len(where))
+        if self.first is not None:
+            kept = np.flatnonzero(self.first.keeps(windows(), fast.context(coarse, where), self.device))
+        return kept, fast.states(embedded, where[kept], coarse)
 
     def _chunk_ids(self, fetch: Fetch, numbers: list[int], stacked: int, span: int, strand: int) -> Tensor:
         """Return ids int64 (stacked, span + 2 * reach) of the chunks `numbers` on a strand; rows that are left over hold N."""
@@ -157,7 +195,7 @@ class Scorer:
 
     def _hidden(self, ids: Tensor) -> Tensor:
         """Return hidden states (B, L - 2 * reach, D) of base ids (B, L): those whose neighbours are all there."""
-        backbone, reach = self.classifier.backbone, self.reach or 0
+        backbone, reach = self.half or self.classifier.backbone, self.reach or 0
         length = ids.shape[1] - 2 * reach
         if self.device.type == "cpu" and length > _PIECE > 2 * reach and getattr(backbone, "grid", 1) == 1:
             pieces = range(0, length, _PIECE)
@@ -165,8 +203,8 @@ class Scorer:
         embedded = backbone.embed(ids)
         if hasattr(backbone, "encode_valid"):
             valid: Tensor = backbone.encode_valid(embedded)
-            return valid
-        return backbone.encode(embedded, torch.ones_like(ids, dtype=torch.bool))[:, reach : ids.shape[1] - reach]
+            return valid.float()
+        return backbone.encode(embedded, torch.ones_like(ids, dtype=torch.bool))[:, reach : ids.shape[1] - reach].float()
 
     def _probabilities(self, logits: Tensor) -> Probabilities:
         """Return the probability of the second label, float32 (B,), for logits (B, C)."""
@@ -174,7 +212,14 @@ class Scorer:
         return answers if answers.ndim == 1 else answers[:, 1]
 
 
-def scorer(classifier: Classifier, *, device: torch.device, batch_size: int = 4096, dense: bool | None = None) -> Scorer:
+def scorer(
+    classifier: Classifier,
+    *,
+    device: torch.device,
+    batch_size: int = 4096,
+    dense: bool | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Scorer:
     """Make `classifier` ready to score positions on `device`; it must already be there (`answering`).
 
     Parameters
@@ -183,11 +228,14 @@ def scorer(classifier: Classifier, *, device: torch.device, batch_size: int = 40
         Windows gathered at a time (rounded to whole groups); memory only, answers do not depend on it.
     dense
         Choose the way: None takes the dense way wherever it means the same as windows.
+    dtype
+        Precision of the work: torch.bfloat16 for HyenaDNA's short windows and for the dense way; answers then are off by some hundredths
+        of a logit (see `staged`).
 
     Raises
     ------
     BasewiseError
-        The classifier has several labels, no window, or cannot go the dense way it was told to.
+        The classifier has several labels, no window, or cannot go the dense way it was told to, or has no form in `dtype`.
     """
     config, reach = classifier.config, getattr(classifier.backbone, "reach", None)
     window = config.window or (None if reach is None else 2 * reach + 1)
@@ -209,9 +257,17 @@ def scorer(classifier: Classifier, *, device: torch.device, batch_size: int = 40
         raise BasewiseError(f"{classifier.backbone.family} as configured cannot read hidden states of long stretches; leave dense out")
     goes = can and dense is not False
     short = layout is not None and config.strands == "forward" and window + len(layout.prefix + layout.suffix) <= DIRECT
-    hyena = fast_hyena(classifier.backbone) if short else None
-    fast = fast_pyramid(classifier.backbone, device)
-    return Scorer(classifier, device, batch_size, layout, window, reach if goes else None, fast, hyena)
+    hyena = fast_hyena(classifier.backbone, dtype) if short else None
+    fast = fast_pyramid(classifier.backbone, device, dtype)
+    half = None
+    if dtype != torch.float32 and hyena is None and fast is None:
+        if not goes:
+            raise BasewiseError(
+                f"{classifier.backbone.family} as configured has no faster form in {str(dtype)[6:]}, expected HyenaDNA on windows of up to "
+                f"{DIRECT} tokens, a convnet or a pyramid; use --precision fp32"
+            )
+        half = deepcopy(classifier.backbone).to(dtype)  # type: ignore[attr-defined]
+    return Scorer(classifier, device, batch_size, layout, window, reach if goes else None, fast, hyena, half)
 
 
 def reads_dense(classifier: Classifier, layout: BaseTokens | None) -> bool:

@@ -8,8 +8,12 @@ What it saves, for one row of real tokens after another (no padding):
 - up to 512 tokens the long convolution is a channels-last depthwise convolution, beyond it an FFT of a size without large prime factors,
   a few channels at a time, with all work on single tokens done in tiles that stay in the cache;
 - a reader of the last token needs one dot product a channel in the last layer, and one token of everything after it.
+
+With ``dtype=torch.bfloat16`` weights and all that passes between layers have half the bits; long convolutions stay in float32. The
+logits then differ by some hundredths: `staged` scores again what lies near a threshold.
 """
 
+from functools import cache
 from itertools import count
 from typing import NamedTuple, cast
 
@@ -28,57 +32,89 @@ _TAPS = 3  # of the short convolution
 
 
 class _Linear(NamedTuple):
-    """A linear layer, weight (out, in, 1, 1): on a CPU as a convolution of one tap, twice as fast as a matrix product."""
+    """A linear layer, weight (out, in, 1, 1): on a CPU as a convolution of one tap, twice as fast as a matrix product in float32."""
 
     weight: Tensor
     bias: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return (..., out) for x (..., in)."""
-        if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        if x.device.type != "cpu" or not torch.backends.mkldnn.is_available() or x.dtype != torch.float32:
             return F.linear(x, self.weight[:, :, 0, 0], self.bias)
         image = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # channels-last
         y = torch.mkldnn_convolution(image, self.weight, self.bias, [0, 0], [1, 1], [1, 1], 1)
         return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
+    def gelu(self, x: Tensor) -> Tensor:
+        """Return gelu (tanh form) of this layer's answer; in bfloat16 on a CPU as one fused call where PyTorch has it."""
+        if x.dtype == torch.bfloat16 and x.device.type == "cpu" and _fuses():
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight[:, :, 0, 0], self.bias, "gelu", [], "tanh")  # noqa: SLF001
+        return torch.ops.aten.gelu_(self(x), approximate="tanh")
+
+
+class _Norm(NamedTuple):
+    """A layer norm."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
 
 class _Layer(NamedTuple):
     """Weights of a block; short (taps, 3 D)."""
 
-    norm1: nn.LayerNorm
+    norm1: _Norm
     in_proj: _Linear
     short: Tensor
     short_bias: Tensor
     filter: ImplicitFilter
     out_proj: _Linear
-    norm2: nn.LayerNorm
+    norm2: _Norm
     fc1: _Linear
     fc2: _Linear
 
 
-def fast_hyena(backbone: object) -> "FastHyena | None":
+def fast_hyena(backbone: object, dtype: torch.dtype = torch.float32) -> "FastHyena | None":
     """Return the fast form of a backbone, None where there is none: another family or precision, adapters in it, odd short filters."""
     if not isinstance(backbone, Model) or next(backbone.parameters()).dtype != torch.float32:
         return None
     linears = [module for module in backbone.modules() if "Linear" in type(module).__name__]
     if any(type(module) is not nn.Linear for module in linears) or backbone.config.short_filter_order != _TAPS:
         return None
-    return FastHyena(backbone)
+    return FastHyena(backbone, dtype)
+
+
+@cache
+def _fuses() -> bool:
+    """Return whether this PyTorch on this CPU has the fused operator: it is private and may go."""
+    try:
+        one = torch.ones(1, 1, dtype=torch.bfloat16)
+        torch.ops.mkldnn._linear_pointwise(one, one, one[0], "gelu", [], "tanh")  # noqa: SLF001
+    except (AttributeError, RuntimeError):
+        return False
+    return True
 
 
 class FastHyena:
     """A `hyenadna.Model` made ready once; it must be in evaluation mode, and not be trained further. Use under `inference_mode`."""
 
-    def __init__(self, model: Model) -> None:
-        self.width, self.max_tokens, self.ln_f = model.width, model.config.l_max, model.ln_f
-        self.embedding = cast(Tensor, model.embeddings["word_embeddings"].weight)
+    def __init__(self, model: Model, dtype: torch.dtype = torch.float32) -> None:
+        self.width, self.max_tokens, self.dtype = model.width, model.config.l_max, dtype
         self._filters: dict[tuple[int, int], Tensor] = {}
         with torch.inference_mode():
-            self.layers = [_layer(layer) for layer in model.layers]
-            self._table = self._three_mers()
+            self.embedding = cast(Tensor, model.embeddings["word_embeddings"].weight)
+            self.layers = [_layer(layer, torch.float32) for layer in model.layers]
+            self._table = self._three_mers().to(dtype)
+            if dtype != torch.float32:
+                self.layers = [_layer(layer, dtype) for layer in model.layers]
+                self.embedding = self.embedding.to(dtype)
+            self.ln_f = _norm(model.ln_f, dtype)
 
     def hidden(self, ids: Tensor) -> Tensor:
-        """Return hidden states (B, T, D) after the final norm for ids int64 (B, T), 1 <= T <= l_max, no padding."""
+        """Return hidden states (B, T, D), of the form's dtype, after the final norm for ids int64 (B, T), 1 <= T <= l_max, no padding."""
         x = F.embedding(ids, self.embedding)
         if ids.shape[1] > DIRECT:
             for number in range(len(self.layers)):
@@ -99,7 +135,7 @@ class FastHyena:
             gate, v = self._gates(layer, x) if number else self._first_gates(ids)
             if number + 1 == len(self.layers):
                 taps = self._taps(number, T).flip(1).T  # (T, D), the tap of each token for the last
-                return self.ln_f(_mlp(layer, x[:, -1] + layer.out_proj((v * taps).sum(1) * gate[:, -1])))
+                return self.ln_f(_mlp(layer, x[:, -1] + layer.out_proj((v * taps).sum(1).to(v.dtype) * gate[:, -1])))
             x = _mlp(layer, x + layer.out_proj(self._convolve(number, v).mul_(gate)))
         raise AssertionError("a HyenaDNA has at least one layer")
 
@@ -140,20 +176,20 @@ class FastHyena:
         return taps
 
     def _convolve(self, number: int, v: Tensor) -> Tensor:
-        """Return v (B, T, D) convolved with its past, T small."""
+        """Return v (B, T, D) convolved with its past, T small; in float32, since oneDNN may have no fast form in less."""
         T = v.shape[1]
-        image = F.pad(v, (0, 0, T - 1, 0))[:, None].permute(0, 3, 1, 2)  # (B, D, 1, 2 T - 1), channels-last
+        image = F.pad(v.float(), (0, 0, T - 1, 0))[:, None].permute(0, 3, 1, 2)  # (B, D, 1, 2 T - 1), channels-last
         weight = self._taps(number, T).flip(1)[:, None, None]
         if v.device.type == "cpu" and torch.backends.mkldnn.is_available():
             y = torch.mkldnn_convolution(image, weight, None, [0, 0], [1, 1], [1, 1], self.width)
         else:
             y = F.conv2d(image, weight, groups=self.width)
-        return y.permute(0, 2, 3, 1)[:, 0]
+        return y.permute(0, 2, 3, 1)[:, 0].to(v.dtype)
 
     def _long_layer(self, number: int, ids: Tensor, x: Tensor) -> None:
         """Apply a layer to the residual stream x (B, T, D), in place."""
         layer, (B, T, D) = self.layers[number], x.shape
-        gate, signal = torch.empty_like(x), x.new_empty(B, D, T)
+        gate, signal = torch.empty_like(x), torch.empty(B, D, T, device=x.device)  # FFTs are of float32
         for low in range(0, T, TILE):
             tile, before = slice(low, low + TILE), min(low, _TAPS - 1)
             if number:
@@ -171,7 +207,8 @@ class FastHyena:
             signal[:, part] = torch.fft.irfft(product, n=size)[..., :T]
         for low in range(0, T, TILE):
             tile = slice(low, low + TILE)
-            x[:, tile] = _mlp(layer, x[:, tile] + layer.out_proj(signal[:, :, tile].transpose(1, 2) * gate[:, tile]))
+            mixed = signal[:, :, tile].transpose(1, 2).to(x.dtype) * gate[:, tile]
+            x[:, tile] = _mlp(layer, x[:, tile] + layer.out_proj(mixed))
 
 
 def good_size(length: int) -> int:
@@ -187,8 +224,7 @@ def good_size(length: int) -> int:
 
 
 def _mlp(layer: _Layer, x: Tensor) -> Tensor:
-    inner = layer.fc1(layer.norm2(x))
-    return x + layer.fc2(torch.ops.aten.gelu_(inner, approximate="tanh"))
+    return x + layer.fc2(layer.fc1.gelu(layer.norm2(x)))
 
 
 def _filter_channels(source: ImplicitFilter, features: tuple[Tensor, Tensor], channels: slice) -> Tensor:
@@ -198,15 +234,21 @@ def _filter_channels(source: ImplicitFilter, features: tuple[Tensor, Tensor], ch
     return taps
 
 
-def _layer(source: nn.Module) -> _Layer:
+def _layer(source: nn.Module, dtype: torch.dtype) -> _Layer:
     mixer, mlp = cast(nn.Module, source.mixer), cast(nn.ModuleDict, source.mlp)
     short = cast(nn.Conv1d, mixer.short_filter)
     assert short.bias is not None
-    in_proj, out_proj, fc1, fc2 = (_linear(module) for module in (mixer.in_proj, mixer.out_proj, mlp["fc1"], mlp["fc2"]))
-    parts = (source.norm1, in_proj, short.weight[:, 0].T.contiguous(), short.bias, mixer.filter_fn)
-    return _Layer(*parts, out_proj, source.norm2, fc1, fc2)  # type: ignore[arg-type]
+    in_proj, out_proj, fc1, fc2 = (_linear(module, dtype) for module in (mixer.in_proj, mixer.out_proj, mlp["fc1"], mlp["fc2"]))
+    norm1, norm2 = (_norm(module, dtype) for module in (source.norm1, source.norm2))
+    parts = (norm1, in_proj, short.weight[:, 0].T.contiguous().to(dtype), short.bias.to(dtype), mixer.filter_fn)
+    return _Layer(*parts, out_proj, norm2, fc1, fc2)  # type: ignore[arg-type]
 
 
-def _linear(source: object) -> _Linear:
+def _norm(source: object, dtype: torch.dtype) -> _Norm:
+    assert isinstance(source, nn.LayerNorm)
+    return _Norm(source.weight.to(dtype), source.bias.to(dtype), source.eps)
+
+
+def _linear(source: object, dtype: torch.dtype) -> _Linear:
     assert isinstance(source, nn.Linear)
-    return _Linear(source.weight[:, :, None, None].clone(memory_format=torch.channels_last), source.bias)
+    return _Linear(source.weight[:, :, None, None].to(dtype).clone(memory_format=torch.channels_last), source.bias.to(dtype))

@@ -43,11 +43,12 @@ _SIGNS = pa.array(["-", "+"])
 
 
 class Part(NamedTuple):
-    """What a tile's part holds, columns as in `tiles.PART_SCHEMA`."""
+    """What a tile's part holds, columns as in `tiles.PART_SCHEMA`; a candidate that was not scored has the probability NaN."""
 
     tile: Tile
     bases: int
     seconds: dict[str, float]
+    counts: dict[str, float]
     position: npt.NDArray[np.int64]
     strand: npt.NDArray[np.int8]
     hexamer: npt.NDArray[np.int8]
@@ -59,7 +60,7 @@ def read_parts(folders: Sequence[Path], tiles: Sequence[Tile]) -> Iterator[Part]
     """Yield the parts in the order of `tiles`, one in memory at a time; n folders are those of shards 1/n to n/n."""
     for tile in tiles:
         table, about = load_part(folders, tile)
-        yield Part(tile, about["bases"], about["seconds"], *(column.to_numpy() for column in table.columns))
+        yield Part(tile, about["bases"], about["seconds"], about["counts"], *(column.to_numpy() for column in table.columns))
 
 
 def load_part(folders: Sequence[Path], tile: Tile) -> tuple[pa.Table, dict[str, Any]]:
@@ -136,7 +137,7 @@ def _readable(part: Part) -> pa.Table:
         _SIGNS.take(pa.array(part.strand > 0).cast(pa.int8())),
         pa.array(HEXAMERS).take(pa.array(part.hexamer)),
         pa.array(part.hexamer_offset),
-        pa.array(part.probability),
+        pa.array(part.probability, from_pandas=True),  # NaN becomes null
     ]
     return pa.Table.from_arrays(columns, schema=CANDIDATE_SCHEMA)
 
@@ -162,7 +163,7 @@ def write_sites(sites: pd.DataFrame, path: Path) -> None:
 
 
 def write_tracks(candidates: Path, contigs: Mapping[str, int], folder: Path) -> None:
-    """Write plus.bw and minus.bw: the probability of each candidate base; other bases are absent."""
+    """Write plus.bw and minus.bw: the probability of each candidate base that has one; other bases are absent."""
     for sign, name in TRACKS.items():
         write_bigwig(folder / name, contigs, _track(candidates, "+" if sign > 0 else "-"))
 
@@ -175,8 +176,9 @@ def _track(candidates: Path, strand: str) -> Iterator[tuple[str, npt.NDArray[np.
             chroms = table["chrom"].combine_chunks().dictionary_encode()
             code = chroms.indices.to_numpy()
             mine = table["strand"].combine_chunks().dictionary_encode()
-            here = np.flatnonzero(np.array(mine.dictionary.to_pylist(), dtype=object)[mine.indices.to_numpy()] == strand)
             position, probability = table["position"].to_numpy(), table["probability"].to_numpy()
+            is_mine = np.array(mine.dictionary.to_pylist(), dtype=object)[mine.indices.to_numpy()] == strand
+            here = np.flatnonzero(is_mine & ~np.isnan(probability))
             edges = np.flatnonzero(np.diff(code[here])) + 1
             for rows in np.split(here, edges):
                 if len(rows):

@@ -112,5 +112,5 @@ def _options(stored: Mapping[str, Any], out: Path, moved: dict[str, Path | str],
         force=force,
         tile_size=stored["facts"]["tile size"],
         batch_size=asked["batch_size"],
-        **{name: asked[name] for name in OF_WORK if name in asked},
+        **{name: asked[name] for name in (*OF_WORK, "precision", "exact") if name in asked},
     )

@@ -20,6 +20,7 @@ from basewise.files import atomic_path
 from basewise.genome.alphabet import N_CODE, Bases, as_bases, codes
 from basewise.genome.fasta import Genome
 from basewise.inference.asking import answering, check_device, refuse_individuals
+from basewise.inference.batches import batches_by_length
 from basewise.inference.engine import score_positions
 from basewise.inference.inputs import SEQUENCE, Inputs, center_base
 
@@ -63,19 +64,9 @@ def predict_sequences(
     binary = len(classifier.config.labels) == 2
     answers = np.empty(len(rows) if binary else (len(rows), len(classifier.config.labels)), dtype=np.float32)
     with answering(classifier, torch.device(device)):
-        for batch in _batches(lengths, batch_size):
+        for batch in batches_by_length(lengths, batch_size, _BASES_A_BATCH):
             answers[batch] = _ask(classifier, [rows[index] for index in batch], lengths[batch], binary)
     return answers
-
-
-def _batches(lengths: npt.NDArray[np.int64], batch_size: int) -> Iterator[npt.NDArray[np.intp]]:
-    """Yield indices of sequences of about the same length, longest first: a batch too large for memory shows at once."""
-    order = np.argsort(-lengths, kind="stable")
-    low = 0
-    while low < len(order):
-        count = max(1, min(batch_size, _BASES_A_BATCH // int(lengths[order[low]])))
-        yield order[low : low + count]
-        low += count
 
 
 def _ask(classifier: Classifier, rows: list[Bases], lengths: npt.NDArray[np.int64], binary: bool) -> npt.NDArray[np.float32]:

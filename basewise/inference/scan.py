@@ -47,6 +47,8 @@ class ScanOptions:
     ``rule``: "polya" scores the candidates of the poly(A) rule, "none" answers every base; None: by the model's task. What follows is for
     scans of every base, None standing for the default: ``gap`` (0) and ``min_length`` (1) of intervals, ``track_floor`` (0.01), ``strands``
     ("forward"), ``window`` (the model's) and ``stride``, the central bases that a window answers for.
+
+    ``precision`` "bf16" and ``exact`` (no first stage) are about candidates, see `staged`; sites are the same in either precision.
     """
 
     genome: Path
@@ -71,6 +73,8 @@ class ScanOptions:
     strands: str | None = None
     window: int | None = None
     stride: int | None = None
+    precision: str = "fp32"
+    exact: bool = False
 
 
 @dataclass(frozen=True)

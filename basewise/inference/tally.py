@@ -36,6 +36,7 @@ class Tally:
         self._offsets = {kind: np.zeros(LAST + 1, np.int64) for kind in ("candidates", "sites")}
         self._probabilities = {kind: np.zeros(_BINS, np.int64) for kind in ("candidates", "sites")}
         self.seconds: dict[str, float] = {}
+        self.counts: dict[str, float] = {"dropped": 0, "rescored": 0, "difference": 0.0}
 
     def add_part(self, part: "Part") -> None:
         """Count the candidates of a tile."""
@@ -51,6 +52,9 @@ class Tally:
         self._probabilities["candidates"] += _histogram(part.probability)
         for stage, seconds in part.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        for count in ("dropped", "rescored"):
+            self.counts[count] += part.counts[count]
+        self.counts["difference"] = max(self.counts["difference"], part.counts["difference"])
 
     def add_sites(self, chrom: str, sites: pd.DataFrame) -> None:
         """Count the sites of a contig (columns strand hexamer hexamer_offset probability region)."""
@@ -90,6 +94,7 @@ def _at(counts: Mapping[str, Counts], index: int) -> dict[str, int]:
 
 
 def _histogram(probability: npt.NDArray[np.float32]) -> Counts:
-    """Return counts int64 (20,) of bins of 0.05; 1.0 falls into the last."""
+    """Return counts int64 (20,) of bins of 0.05; 1.0 falls into the last, NaN into none."""
+    probability = probability[~np.isnan(probability)]
     counts: Counts = np.bincount(np.minimum((probability * _BINS).astype(np.int64), _BINS - 1), minlength=_BINS)
     return counts

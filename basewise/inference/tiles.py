@@ -23,7 +23,7 @@ from basewise.inference.regions import Regions
 from basewise.tasks.pas_rule import LAST, candidates_of_block, describe
 
 if TYPE_CHECKING:
-    from basewise.inference.engine import Scorer
+    from basewise.inference.staged import StageOptions, Stages
 
 PART_SCHEMA = pa.schema(
     [("position", pa.int64()), ("strand", pa.int8()), ("hexamer", pa.int8()), ("hexamer_offset", pa.int8()), ("probability", pa.float32())]
@@ -43,22 +43,23 @@ class ScanJob:
 
 
 @contextmanager
-def open_worker(job: ScanJob) -> Iterator[DoTile]:
+def open_worker(asked: "StageOptions", job: ScanJob) -> Iterator[DoTile]:
     """Load the model, take one thread, and yield the function that does a tile."""
     import torch
 
     from basewise.backbones.classifier import load_classifier
     from basewise.inference.asking import answering, one_thread
-    from basewise.inference.engine import cell_size, scorer
+    from basewise.inference.engine import cell_size
+    from basewise.inference.staged import make_stages
 
     classifier = load_classifier(job.model)
     device = torch.device(job.device)
     with share_parts(job.parts), one_thread(), job.genome, answering(classifier, device):
-        ready = scorer(classifier, device=device, batch_size=job.batch_size)
+        ready = make_stages(job.model, classifier, device, job.batch_size, asked)
         yield partial(_do_tile, job, ready, cell_size(device))
 
 
-def _do_tile(job: ScanJob, ready: "Scorer", cell: int, tile: Tile) -> TileResult:
+def _do_tile(job: ScanJob, ready: "Stages", cell: int, tile: Tile) -> TileResult:
     seconds: dict[str, float] = {}
     length = job.genome.contigs[tile.chrom]
     offset = tile.start - max(ready.halo, LAST)
@@ -74,13 +75,14 @@ def _do_tile(job: ScanJob, ready: "Scorer", cell: int, tile: Tile) -> TileResult
             position, strand = position[kept], strand[kept]
         hexamer, hexamer_offset = describe(inside, position - first, strand)
     with timed(seconds, "score"):
-        probability = ready.score(lambda start, end: bases[start - offset : end - offset], position, strand, length)
-    if not np.isfinite(probability).all():
+        scored = ready.score(lambda start, end: bases[start - offset : end - offset], position, strand, length)
+    if not np.isfinite(scored.probability[~scored.dropped]).all():
         raise BasewiseError(f"model {job.model} gave a probability that is not a number in {tile}; its weights are damaged")
     with timed(seconds, "write"):
         bases_here = tile.end - tile.start if job.regions is None else job.regions.bases(tile.chrom, tile.start, tile.end)
-        columns = (position, strand, hexamer, hexamer_offset, probability)
-        _write_part(job.parts / tile.part, columns, {"bases": bases_here, "seconds": seconds})
+        columns = (position, strand, hexamer, hexamer_offset, scored.probability)
+        counts = {"dropped": int(scored.dropped.sum()), "rescored": scored.rescored, "difference": scored.difference}
+        _write_part(job.parts / tile.part, columns, {"bases": bases_here, "seconds": seconds, "counts": counts})
     return TileResult(tile.index, bases_here, len(position), seconds)
 
 

@@ -167,8 +167,26 @@ def _method(summary: Summary) -> Prose:
         "Stage 1 looks at every base of both strands and keeps an A that follows a C or G and has one of 18 known signal hexamers "
         "starting 10 to 35 bases upstream, within a 101-base window that lies inside its contig. Stage 2 gives each of these candidates "
         f"a probability with the model {summary.model.name}. Candidates at or above the threshold, each no further than {summary.gap} nt "
-        "from the next on its strand, are one cleavage event; the most probable stands for it."
+        "from the next on its strand, are one cleavage event; the most probable stands for it." + _stages(summary)
     )
+
+
+def _stages(summary: Summary) -> str:
+    """Return what a first stage and half precision did, nothing without them."""
+    text = ""
+    first, precision = summary.first_stage, summary.precision
+    if first is not None and first["used"]:
+        text += (
+            f" A small network in front, the first stage, dropped {first['dropped']:,} of {summary.totals.candidates:,} candidates, which "
+            f"the model did not see; on contigs held out from it ({', '.join(first['contigs'])}) it kept {first['recall']:.2%} of the "
+            f"{first['calls']:,} candidates that the model calls. basewise scan --exact goes without it."
+        )
+    if precision is not None and "rescored" in precision:
+        text += (
+            f" Probabilities are of {precision['name']} precision; the {precision['rescored']:,} candidates near the threshold or above "
+            "were scored again in fp32, so that the sites are those of fp32."
+        )
+    return text
 
 
 def _limits(summary: Summary) -> tuple[str, ...]:

@@ -120,6 +120,8 @@ class Summary(Part):
     hexamers: tuple[HexamerTotals, ...]
     offsets: tuple[OffsetTotals, ...]
     probabilities: Probabilities
+    precision: dict[str, Any] | None = None
+    first_stage: dict[str, Any] | None = None
     timing: Timing
 
 

@@ -67,7 +67,7 @@ def test_scores_are_those_of_the_classifier(settings, monkeypatch):
         fast = scorer(classifier, device=CPU).hyena
     assert (fast is None) == (settings.get("strands") == "both")
     got = score_positions(classifier, padded(contig), positions, strands)
-    monkeypatch.setattr("basewise.inference.engine.fast_hyena", lambda _: None)
+    monkeypatch.setattr("basewise.inference.engine.fast_hyena", lambda *_: None)
     expected = score_positions(classifier, padded(contig), positions, strands)
     assert expected.std() > 0.001
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)

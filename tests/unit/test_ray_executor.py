@@ -117,15 +117,24 @@ def place(tmp_path_factory):
 
 
 def ray_workers():
-    found = []
+    """Return the workers of this process's Ray: other users of the machine keep theirs."""
+    parents, found = {}, []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
+        pid = int(path.parent.name)
         try:
-            words = path.read_bytes()
+            words, state = path.read_bytes(), (path.parent / "stat").read_text()
         except OSError:
             continue
+        parents[pid] = int(state.rpartition(")")[2].split()[1])
         if b"ray::_Worker" in words:
-            found.append(int(path.parent.name))
-    return found
+            found.append(pid)
+    return [pid for pid in found if os.getpid() in ancestors(pid, parents)]
+
+
+def ancestors(pid, parents):
+    while pid in parents:
+        pid = parents[pid]
+        yield pid
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds workers by /proc")
