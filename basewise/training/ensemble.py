@@ -47,7 +47,7 @@ def join(classifiers: Sequence[Classifier], *, half: bool = False) -> Classifier
     config = first.backbone.config.model_dump(mode="json")  # type: ignore[attr-defined]
     if "members" not in config or getattr(first.head, "dense", None) is not None or not hasattr(first.head, "linear"):
         raise BasewiseError(
-            f"{first.backbone.family} cannot hold several members; only models of families pyramid and convnet with a linear head can be joined"
+            f"{first.backbone.family} cannot hold several members; only families pyramid and convnet with a linear head can be joined"
         )
     own = int(config["members"])
     state: dict[str, Tensor] = {}
