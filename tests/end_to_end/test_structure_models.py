@@ -1,0 +1,60 @@
+"""The embedded models `zdna`, `g4` and `promoter`: small, calibrated, offline, and right about sequences whose answer is known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from basewise import zoo
+from basewise.backbones.classifier import load_classifier
+from basewise.evaluation.scoring import answers, score_logits
+from basewise.genome.alphabet import reverse_complement
+from basewise.inference.predict import predict_sequences
+
+RNG = np.random.default_rng(0)
+
+
+def _random(length, letters="ACGT"):
+    return "".join(RNG.choice(list(letters), length))
+
+
+@pytest.mark.parametrize("name", ["zdna", "g4", "promoter"])
+def test_the_model_folder_is_whole_and_small(name) -> None:
+    folder = zoo.folder(name)
+    assert sum(f.stat().st_size for f in folder.rglob("*.safetensors")) < 4_000_000
+    results, card = json.loads((folder / "results.json").read_text()), (folder / "README.md").read_text()
+    classifier = load_classifier(name)
+    assert classifier.config.task == name
+    assert classifier.config.threshold == results["threshold"]
+    assert classifier.config.calibration.model_dump() == results["calibration"]
+    assert sum(p.numel() for p in classifier.parameters()) == results["parameters"]
+    assert f"| auprc | {results['splits']['val']['metrics']['auprc']['value']:.4f}" in card
+
+
+def _per_base(name, sequences):
+    classifier = load_classifier(name)
+    return [answers(classifier, logits) for logits in score_logits(classifier, sequences)]
+
+
+def test_alternating_cg_is_z_dna_and_poly_a_is_not() -> None:
+    flank = _random(100, "AATT")
+    (planted,), (plain,) = (_per_base("zdna", [flank + middle + flank]) for middle in ("CG" * 12, "AAAATTTT" * 3))
+    assert planted[100:124].mean() > 5 * planted[:80].mean()
+    assert planted[100:124].mean() > 5 * plain[100:124].mean()
+
+
+def test_four_runs_of_g_are_a_quadruplex_on_either_strand() -> None:
+    text = _random(100) + "GGGTTAGGGTTAGGGTTAGGG" + _random(100)
+    forward, reverse, broken = _per_base("g4", [text, reverse_complement(text), text.replace("GGG", "GCG")])
+    assert forward[100:121].mean() > 5 * forward[:80].mean()
+    assert reverse[100:121].mean() > 5 * reverse[:80].mean()
+    assert forward[100:121].mean() > 5 * broken[100:121].mean()
+
+
+def test_blocks_of_random_bases_spoil_a_core_promoter() -> None:
+    """What GUE asks: the adenovirus major late promoter, -49 to +20, and the same with three of its blocks of 15 replaced."""
+    natural = "TGTTGGCCGCGGGGCTATAAAAGGGGGTGGGGGCGCGTTCGTCCTCACTCTCTTCCGCATCGCTGTCTGC"[:70]
+    assert len(natural) == 70
+    spoilt = [natural[:9] + _random(15) + natural[24:39] + _random(15) + natural[54:54] + _random(15) + natural[69:] for _ in range(20)]
+    p = predict_sequences(load_classifier("promoter"), [natural, *spoilt])
+    assert p[0] > np.quantile(p[1:], 0.8)
