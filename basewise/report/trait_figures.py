@@ -68,7 +68,7 @@ def enrichment_plot(contigs: pd.DataFrame, labels: Sequence[str]) -> str:
 
 
 def effect_map(chunks: pd.DataFrame, contigs: Sequence[str], labels: Sequence[str]) -> str:
-    """Draw the effect of chunks (`DOTS` a contig) on the reference, one panel a contig, coloured by an individual's label."""
+    """Draw the effect of chunks (`DOTS` a contig) at their places on the reference, one panel a contig, coloured by label."""
     with style():
         figure, first = new_axes(WIDE, 0.6 + 1.15 * len(contigs))
         figure.delaxes(first)
