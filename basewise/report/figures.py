@@ -219,3 +219,21 @@ def probability_histogram(edges: Floats, series: Mapping[str, Counts], threshold
         ax.set_ylabel("number (logarithmic scale)")
         figure.legend(loc="outside upper left", ncols=len(series))
         return to_svg(figure)
+
+
+def length_bars(names: Sequence[str], counts: Sequence[int]) -> str:
+    """Draw how many intervals have which length, one bar a bin of lengths, with the numbers at their ends."""
+    with style():
+        figure, ax = new_axes(HALF, 3.0)
+        places = np.arange(len(names))
+        ax.bar(places, counts, 0.86, color=BLUE)
+        for place, count in zip(places, counts, strict=True):
+            if count:
+                ax.annotate(f"{count:,}", (place, count), (0, 2), textcoords="offset points", ha="center", fontsize=7)
+        ax.set_xticks(places, list(names), rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_ylim(0, max(*counts, 1) * 1.12)
+        ax.set_xlabel("length (bases)")
+        ax.set_ylabel("intervals")
+        count_ticks(ax.yaxis)
+        ax.grid(axis="y")
+        return to_svg(figure)

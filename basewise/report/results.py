@@ -61,6 +61,7 @@ class Results(_Part):
     best: Best
     threshold: float
     splits: dict[str, Verdict]
+    complete: Verdict | None = None  # every base of the test contigs
     expected: tuple[Expected, ...] = ()
 
 
@@ -77,6 +78,9 @@ METRICS = {
     "precision_at_recall_0.1": ("Precision at recall 10 %", "when only the surest tenth is wanted"),
     "precision_at_recall_0.3": ("Precision at recall 30 %", ""),
     "precision_at_recall_0.5": ("Precision at recall 50 %", ""),
+    "interval_precision": ("Interval precision", "share of called runs that share a base with an annotated one"),
+    "interval_recall": ("Interval recall", "share of annotated runs that share a base with a called one"),
+    "interval_f1": ("Interval F1", "harmonic mean of both"),
     "precision_macro": ("Precision, mean of classes", ""),
     "recall_macro": ("Recall, mean of classes", ""),
     "f1_macro": ("F1, mean of classes", ""),

@@ -40,6 +40,10 @@ def write_scan_report(out: str | Path, genome: str | Path | None, *, model_folde
 
 def scan_chapter(out: str | Path, genome: str | Path | None, *, model_folder: str | Path | None = None) -> Chapter:
     """Return what the scan in `out` has to say."""
+    if read_json(Path(out) / "summary.json").get("kind") == "bases":
+        from basewise.report.base_scan import base_scan_chapter
+
+        return base_scan_chapter(out, genome, model_folder=model_folder)
     summary, sites = read_summary(out), read_sites(out)
     check_folder(out, summary, sites)
     run = Path(out) / "run.json"

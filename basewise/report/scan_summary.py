@@ -27,13 +27,13 @@ SITE_DTYPES = {
 }
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     """Keys beyond these are left alone, so that a scan may say more than a page shows."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class GenomeFacts(_Part):
+class GenomeFacts(Part):
     """The scanned FASTA."""
 
     name: str
@@ -41,7 +41,7 @@ class GenomeFacts(_Part):
     bases: int = Field(ge=0)
 
 
-class ModelFacts(_Part):
+class ModelFacts(Part):
     """The scoring model; `sha256` of its weights file."""
 
     name: str
@@ -49,14 +49,14 @@ class ModelFacts(_Part):
     window: int | None
 
 
-class FileFacts(_Part):
+class FileFacts(Part):
     """A file of regions or genes."""
 
     name: str
     sha256: str
 
 
-class Totals(_Part):
+class Totals(Part):
     """Counts; None where no genes were given. `genic` and `intergenic` are sites."""
 
     bases: int = Field(ge=0)
@@ -74,7 +74,7 @@ class ContigTotals(Totals):
     strand: str
 
 
-class HexamerTotals(_Part):
+class HexamerTotals(Part):
     """How often a hexamer names a candidate, and a site."""
 
     hexamer: str
@@ -82,7 +82,7 @@ class HexamerTotals(_Part):
     sites: int
 
 
-class OffsetTotals(_Part):
+class OffsetTotals(Part):
     """How often a hexamer starts `offset` nt before the cleavage base."""
 
     offset: int
@@ -90,7 +90,7 @@ class OffsetTotals(_Part):
     sites: int
 
 
-class Probabilities(_Part):
+class Probabilities(Part):
     """Histogram of probabilities over `edges`, one more than there are counts."""
 
     edges: tuple[float, ...]
@@ -98,13 +98,13 @@ class Probabilities(_Part):
     sites: tuple[int, ...]
 
 
-class Timing(_Part):
+class Timing(Part):
     """Wall clock."""
 
     total_s: float
 
 
-class Summary(_Part):
+class Summary(Part):
     """What OUT/summary.json says (docs/architecture.md, inference/scan)."""
 
     task: str
@@ -132,13 +132,14 @@ def read_summary(out: str | Path) -> Summary:
     try:
         return Summary.model_validate(value)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {_said(dict(e))}" for e in error.errors()]
+        problems = [f"{'.'.join(map(str, e['loc']))}: {said(dict(e))}" for e in error.errors()]
         raise BasewiseError(
             f"{path} is not the summary of a scan ({'; '.join(problems[:6])}); run basewise scan again with --force"
         ) from None
 
 
-def _said(error: dict[str, Any]) -> str:
+def said(error: dict[str, Any]) -> str:
+    """Return what is wrong with a key, in a few words."""
     return "missing" if error["type"] == "missing" else f"got {str(error['input'])[:40]!r}"
 
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from basewise.backbones.classifier import load_classifier, save_classifier
 from basewise.cli.main import app
 from basewise.errors import BasewiseError
+from basewise.genome.tracks import read_bigwig
 from basewise.inference.predict import predict_sequences
 from basewise.testing.genomes import bgzip_fasta, random_genome, write_fasta
 from basewise.testing.models import tiny_classifier
@@ -95,6 +96,41 @@ def test_flags_that_say_how_change_only_what_run_json_tells(place, plain, tmp_pa
         "workers": 1, "batch_size": 77, "tile_size": 131072, "device": "cpu"
     }  # fmt: skip
     assert read_json(plain / "run.json")["options"]["tile_size"] != 131072
+
+
+def test_a_model_of_bases_writes_intervals(basewise, place, tmp_path):
+    save_classifier(tiny_classifier(kind="base", task="zdna", window=31, threshold=0.6, labels=("other", "Z-DNA")), tmp_path / "zdna")
+    out = tmp_path / "plain"
+    done = basewise("scan", place / "g.fa.gz", "-o", out, "-m", tmp_path / "zdna")
+    intervals = pd.read_csv(out / "intervals.bed.gz", sep="\t")
+    totals = read_json(out / "summary.json")["totals"]
+    assert f"{out}/intervals.bed.gz\t{len(intervals):,} intervals, {totals['called']:,} called bases\n" in done.stdout
+    names = ("intervals.bed.gz", "probability.bw", "summary.json", "report.html")
+    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == {f"{out}/{name}" for name in names}
+    assert done.stderr == ""
+    flags = {"--gap": 4, "--min-length": 6, "--track-floor": 0.5, "--strands": "mean", "--threshold": 0.55}
+    words = [word for flag in flags.items() for word in flag]
+    run("scan", place / "g.fa", "-o", tmp_path / "other", "-m", tmp_path / "zdna", "--workers", 1, *words)
+    other = pd.read_csv(tmp_path / "other" / "intervals.bed.gz", sep="\t")
+    assert (other["end"] - other["start"]).min() >= 6 > (intervals["end"] - intervals["start"]).min()
+    assert (other["called_bases"] < other["end"] - other["start"]).any()
+    lowest = [min(float(values.min()) for _, _, values in read_bigwig(folder / "probability.bw")) for folder in (out, tmp_path / "other")]
+    assert lowest[0] < 0.5 <= lowest[1]
+    assert read_json(tmp_path / "other" / "summary.json")["reading"]["strands"] == "mean"
+    asked = read_json(tmp_path / "other" / "run.json")["options"]
+    assert {key: asked[key] for key in ("rule", "gap", "min_length", "track_floor", "strands")} == {
+        "rule": "none", "gap": 4, "min_length": 6, "track_floor": 0.5, "strands": "mean"
+    }  # fmt: skip
+
+
+def test_a_model_of_sequences_is_asked_window_by_window(place, tmp_path):
+    save_classifier(tiny_classifier(family="hyenadna", task="promoter", window=70), tmp_path / "promoter")
+    few = ("--workers", 1)
+    run("scan", place / "g.fa", "-o", tmp_path / "wide", "-m", tmp_path / "promoter", "--window", 100, "--stride", 25, *few)
+    reading = read_json(tmp_path / "wide" / "summary.json")["reading"]
+    assert (reading["of"], reading["window"], reading["stride"]) == ("sequence", 100, 25)
+    run("scan", place / "g.fa", "-o", tmp_path / "rule", "-m", tmp_path / "promoter", "--rule", "polya", *few)
+    assert (tmp_path / "rule" / "sites.bed.gz").exists()
 
 
 def test_force_replaces_only_what_basewise_wrote(place, tmp_path):

@@ -23,6 +23,13 @@ def test_site_columns_are_documented(repo):
     assert [column for column in call_sites(candidates, 0.5).columns if column not in table] == []
 
 
+def test_interval_columns_are_documented(repo):
+    from basewise.inference.base_merge import INTERVAL_COLUMNS
+
+    table = (repo / "docs/file_formats.md").read_text().split("Columns of `intervals.bed.gz`")[1].split("## ")[0]
+    assert [column for column in INTERVAL_COLUMNS if column not in table] == []
+
+
 def test_trait_columns_are_documented(repo):
     from basewise.inference.evidence import by_contig
 

@@ -8,7 +8,7 @@ import pytest
 
 from basewise.backbones.classifier import save_classifier
 from basewise.errors import BasewiseError
-from basewise.inference import engine, scan
+from basewise.inference import candidate_work, engine, scan
 from basewise.inference.merge_shards import merge_shards
 from basewise.inference.plan import PARTS, PLAN, RUN, SHARD, make_tiles, parse_shard, shard_tiles
 from basewise.inference.scan import ScanOptions
@@ -147,7 +147,7 @@ def test_a_merge_that_failed_is_begun_anew(pair, tmp_path, monkeypatch):
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        patch.setattr(scan, "write_tracks", full)
+        patch.setattr(candidate_work, "write_tracks", full)
         with pytest.raises(BasewiseError, match="No space left on device"):
             merge_shards(pair, tmp_path / "out")
     assert not (tmp_path / "out" / RUN).exists()

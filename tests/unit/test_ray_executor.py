@@ -164,3 +164,11 @@ def test_a_scan_on_ray_writes_the_same_whoever_is_killed(place, tmp_path, kills)
     for name in COMPARED:
         assert (place / "straight" / name).read_bytes() == (out / name).read_bytes(), name
     assert {path.name for path in out.rglob("*")} == {*COMPARED, "summary.json", "run.json", ".basewise"}
+
+
+def test_a_scan_of_bases_on_ray_writes_the_same(place, tmp_path):
+    save_classifier(tiny_classifier(kind="base", task="zdna"), tmp_path / "model")
+    for name, settings in {"straight": {"workers": 1}, "ray": {"workers": 2, "engine": "ray"}}.items():
+        scan(ScanOptions(place / "g.fa", tmp_path / name, str(tmp_path / "model"), tile_size=1, track_floor=0.0, **settings))
+    for name in ("intervals.bed.gz", "intervals.bed.gz.tbi", "probability.bw"):
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes(), name

@@ -17,7 +17,7 @@ from basewise.backbones.classifier import save_classifier
 from basewise.errors import BasewiseError
 from basewise.genome.fasta import open_genome
 from basewise.genome.tracks import read_bigwig
-from basewise.inference import engine, merge, scan
+from basewise.inference import candidate_work, engine, merge, scan
 from basewise.inference.calls import call_sites
 from basewise.inference.engine import score_positions
 from basewise.inference.plan import PARTS, PLAN, RUN
@@ -288,7 +288,7 @@ def test_a_failure_while_merging_is_resumed(place, done, tmp_path, step, monkeyp
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        patch.setattr(scan, step, full)
+        patch.setattr(candidate_work if hasattr(candidate_work, step) else scan, step, full)
         with pytest.raises(BasewiseError, match="No space left on device; what is done is kept, run the same command again"):
             scan.scan(options(place, tmp_path / "out"))
     assert not (tmp_path / "out" / RUN).exists()
@@ -321,14 +321,15 @@ def test_a_full_disk_stops_every_writer_in_one_line_and_is_resumed(place, tmp_pa
     }
     size = 500 if step.startswith(".parts") else (tmp_path / "straight" / name).stat().st_size - 30
     function = functions.get(name, "_do_tiles")
-    real = getattr(scan, function)
+    home = scan if function == "_do_tiles" else candidate_work
+    real = getattr(home, function)
 
     def limited(*arguments):
         with no_file_larger_than(size):
             return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scan, function, limited)
+        patch.setattr(home, function, limited)
         with pytest.raises(BasewiseError, match=r"cannot write .*; what is done is kept, run the same command again to go on") as caught:
             scan.scan(options(place, out))
     assert "\n" not in str(caught.value)
@@ -372,7 +373,7 @@ def test_a_genome_changed_between_runs_is_refused(place, tmp_path, monkeypatch):
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        patch.setattr(scan, "write_sites", full)
+        patch.setattr(candidate_work, "write_sites", full)
         with pytest.raises(BasewiseError, match="No space"):
             scan.scan(job)
     write_fasta(genome, random_genome(2, {"a": 3000}))
