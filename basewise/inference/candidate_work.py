@@ -31,7 +31,8 @@ def candidate_work(asked: Asked) -> Work:
     write = partial(_write, asked.contigs, asked.threshold, asked.genes, about)
     told: dict[str, Any] = {} if asked.options.rule is None else {"rule": "polya"}
     # a merge of shards need not have the device that decided whether the first stage is used
-    told.update(precision=stages.precision, exact="first stage sha256" not in facts)
+    without = asked.device.type != "cpu" and "first stage sha256" not in facts
+    told.update(precision=stages.precision, exact=stages.exact or without)
     return Work(facts, {"gap": GAP, **about}, told, (), 0, partial(open_worker, stages), write)
 
 

@@ -128,12 +128,13 @@ def count_stages(about: Mapping[str, Any], counts: Mapping[str, float]) -> dict[
 
 def _usable(model: str, exact: Scorer, asked: StageOptions) -> tuple[FirstStage | None, str | None]:
     """Return the first stage that stands before the full model, or None and why it does not (None: the model has none)."""
+    folder: Path = find_model(model)
+    if not (folder / FOLDER / "config.json").is_file():
+        return None, None
     if asked.exact:
         return None, "asked for --exact"
-    folder: Path = find_model(model)
     first = load_first_stage(folder, exact.classifier.sha256)
-    if first is None:
-        return None, None
+    assert first is not None
     config = first.config
     if not config.holds:
         return None, f"kept {config.held_out and config.held_out.recall} of the calls on held-out contigs, {WANTED} are wanted"

@@ -169,7 +169,7 @@ def test_a_first_stage_drops_candidates_and_changes_no_other(name, genome, tmp_p
     assert exact.summary["first_stage"] == {"used": False, "why": "asked for --exact"}
     assert sum(done.summary["probabilities"]["candidates"]) == scored.sum()
     on_plus = scored & (np.array(kept["strand"].to_pylist()) == "+") & (np.array(kept["chrom"].to_pylist()) == "a")
-    positions, _ = read_bigwig(tmp_path / "out" / "plus.bw", "a")
+    (_, positions, _), *_ = read_bigwig(tmp_path / "out" / "plus.bw", "a")
     np.testing.assert_array_equal(positions, kept["position"].to_numpy()[on_plus])
     assert "first stage" in (tmp_path / "out" / "report.html").read_text()
     assert read_summary(tmp_path / "out").first_stage == told
