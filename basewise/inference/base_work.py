@@ -22,7 +22,7 @@ from basewise.backbones.classifier import Classifier, load_classifier
 from basewise.errors import BasewiseError
 from basewise.files import atomic_path
 from basewise.genome.alphabet import N_CODE, codes
-from basewise.inference.asking import answering, base_tokens, one_thread
+from basewise.inference.asking import answering, base_tokens, one_thread, refuse_individuals
 from basewise.inference.base_answers import Answer, Stretch, open_answer
 from basewise.inference.base_merge import BINS, ONE, STEP, write_base_files
 from basewise.inference.engine import reads_dense, scorer
@@ -113,7 +113,8 @@ def strand_names(settings: BaseSettings) -> tuple[str, ...]:
 def _settings(asked: Asked) -> BaseSettings:
     """Return the settings, defaults filled in."""
     options, config, model = asked.options, asked.classifier.config, asked.options.model
-    if config.kind == "individual" or len(config.labels) != 2:
+    refuse_individuals(asked.classifier)
+    if len(config.labels) != 2:
         raise BasewiseError(
             f"model for {config.task!r} (kind {config.kind!r}, labels {', '.join(config.labels)}) cannot answer bases, expected a binary "
             "question about a base or a sequence; use predict"

@@ -85,7 +85,7 @@ def test_run_folder_and_evaluate(motif, tmp_path, here, capsys):
     shown = capsys.readouterr()
     assert "auroc" in shown.out
     assert sorted(p.name for p in run.iterdir() if p.name != ".basewise") == [
-        "README.md", "log.jsonl", "model", "predictions.parquet", "recipe.toml", "results.json", "run.json",
+        "README.md", "events.out.tfevents.basewise", "log.jsonl", "model", "predictions.parquet", "recipe.toml", "results.json", "run.json",
     ]  # fmt: skip
 
     resolved = load_recipe(run / "recipe.toml")

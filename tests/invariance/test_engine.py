@@ -149,7 +149,7 @@ def test_modes_gradients_and_threads_are_as_before_also_after_an_error():
     ("settings", "message"),
     [
         ({"labels": ("a", "b", "c")}, "expected a binary question"),
-        ({"kind": "individual", "pool": "mean"}, "kind 'individual'"),
+        ({"kind": "individual", "pool": "mean"}, "answers about individuals"),
     ],
 )
 def test_models_that_cannot_scan_are_refused(settings, message):

@@ -203,10 +203,11 @@ def a_caller():
     model = convnet.Model(convnet.Config(width=1, stem_kernel=5, blocks=(), activation="relu"))
     config = ClassifierConfig(task="runs", kind="base", special_tokens=False, threshold=0.5, window=5)
     classifier = Classifier(config, model, CharacterTokenizer("none")).eval()
+    stem = model.members[0].stem
     with torch.no_grad():
-        model.stem.conv.weight.zero_()
-        model.stem.conv.weight[0, 0] = 1.0
-        model.stem.norm.bias.fill_(-4.0)
+        stem.conv.weight.zero_()
+        stem.conv.weight[0, 0] = 1.0
+        stem.norm.bias.fill_(-4.0)
         classifier.head.linear.weight.fill_(20.0)
         classifier.head.linear.bias.fill_(-10.0)
     return classifier
