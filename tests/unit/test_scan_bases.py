@@ -392,7 +392,7 @@ def test_a_causal_model_is_told_of(place, tmp_path):
         ("no window", {}, "was trained without a window; say with --window"),
         ("polya", {"gap": 3}, "--gap belongs to scans that answer every base"),
         ("three", {}, r"\(kind 'base', labels a, b, c\) cannot answer bases"),
-        ("individual", {}, "cannot answer bases"),
+        ("individual", {}, "answers about individuals"),
     ],
 )
 def test_what_cannot_be_is_one_line(place, tmp_path, model, settings, message):
