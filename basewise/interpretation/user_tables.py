@@ -13,12 +13,13 @@ from basewise.interpretation.targets import Labels
 
 
 def ids_of(piece: pd.DataFrame, before: int) -> list[str]:
-    """Return what each sequence of a piece is called: its id, its name, its place, or its number."""
+    """Return what each sequence of a piece is called: its id, its name, its place, or its number (also where chrom is ".", unknown)."""
     for column in ("id", "name"):
         if column in piece:
             return [str(value) for value in piece[column]]
     if "chrom" in piece and "start" in piece and "end" in piece:
-        return [f"{chrom}:{start}-{end}" for chrom, start, end in zip(piece["chrom"], piece["start"], piece["end"], strict=True)]
+        places = zip(piece["chrom"], piece["start"], piece["end"], strict=True)
+        return [str(before + i + 1) if chrom == "." else f"{chrom}:{start}-{end}" for i, (chrom, start, end) in enumerate(places)]
     return [str(before + i + 1) for i in range(len(piece))]
 
 

@@ -143,7 +143,7 @@ def _write(chapter: Chapter, folder: str | Path) -> Path:
 
 
 def _level_columns() -> tuple[Column, ...]:
-    numbers = ("Mean", "5 %", "25 %", "Median", "75 %", "95 %")
+    numbers = ("Mean", "5\u00a0%", "25\u00a0%", "Median", "75\u00a0%", "95\u00a0%")
     counts = (Column("Level", "number", 2), Column("Mispredicted", "number"), Column("Motifs replaced", "number"))
     return (*counts, *(Column(name, "number", 3) for name in numbers))
 

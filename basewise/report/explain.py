@@ -17,6 +17,7 @@ from basewise.report.page import Block, Chapter, Fact, Facts, Figure, Note, Poin
 from basewise.report.tables import Column, Table
 
 EXAMPLES, TOP_KMERS, BARS = 6, 50, 20
+ROWS_A_COUNT = 20  # k-mers scored less than once in so many sequences are left out: the mean of one place leads by chance
 METHODS = {
     "ig": "Integrated gradients",
     "smoothgrad": "SmoothGrad of gradients",
@@ -137,26 +138,30 @@ def _kmers(said: Mapping[str, Any], table: pd.DataFrame) -> tuple[Block, ...]:
     if max(len(row.bases) for row in rows) < k:
         return (Note(f"All sequences are shorter than {k} bases."),)
     of = "sum" if said["kind"] == "base" else "mean"
+    least = max(1, len(rows) // ROWS_A_COUNT)
     try:
-        kmers = kmer_table(rows, k, restrict="tp" if positive else None, of=of, min_count=max(1, len(rows) // 100))  # type: ignore[arg-type]
+        kmers = kmer_table(rows, k, restrict="tp" if positive else None, of=of, min_count=least)  # type: ignore[arg-type]
     except BasewiseError as error:
         return (Note(str(error)),)
     top = kmers.head(BARS)
-    columns = (
+    columns: tuple[Column, ...] = (
         Column("K-mer"), Column("Count", "number"), Column("Mean score", "number", 4), Column("Occurrences", "number"),
         Column("In true positives", "number"), Column("Importance", "number", 4),
     )  # fmt: skip
-    cells = [
+    cells: list[tuple[str | float, ...]] = [
         (row["kmer"], int(row["count"]), float(row["mean_score"]), int(row["occurrences"]), int(row["tp"]), float(row["importance"]))
         for row in kmers.head(TOP_KMERS).to_dict("records")
     ]
+    if not positive:  # nothing is known of true positives: zeros would say that there are none
+        columns, cells = columns[:-2], [row[:-2] for row in cells]
     where = "wholly inside true positives" if positive else "of all sequences"
     return (
         Figure(
             f"The {len(top)} leading {k}-mers",
             figures.kmer_bars(top["kmer"].tolist(), {"mean score": top["mean_score"].tolist()}, f"mean score ({of} over its bases)"),
             "Leading k-mers: " + ", ".join(f"{row['kmer']} {row['mean_score']:.3g}" for row in top.head(5).to_dict("records")) + ".",
-            f"Mean over the occurrences {where}. Other k, intervals and consensus: basewise kmers.",
+            f"Mean over the occurrences {where}; k-mers with fewer than {least:,} are left out. Other k, intervals and consensus: "
+            "basewise kmers.",
         ),
         Table(f"{k}-mers {where}, by mean score.", columns, cells, "k-mers"),
     )

@@ -102,6 +102,34 @@ def test_intervals_become_a_track(place, tmp_path):
         assert value == pytest.approx(sums[key] / counts[key], abs=1e-6)
 
 
+def test_a_table_without_coordinates_numbers_its_sequences(place, tmp_path):
+    """Data sets of sequences alone hold chrom "." and start 0: no place on any genome, and no name."""
+    table = pd.read_csv(place / "few.csv").drop(columns="id", errors="ignore")
+    table.assign(chrom=".", start=0, end=41, strand=".").to_csv(tmp_path / "t.csv", index=False)
+    run("explain", place / "conv", tmp_path / "t.csv", "--steps", 8, "-o", tmp_path / "why")
+    found = pq.read_table(tmp_path / "why" / "attributions.parquet").to_pandas()
+    assert found["id"].tolist() == ["1", "2"]
+    assert "chrom" not in found
+    assert not (tmp_path / "why" / "attributions.bw").exists()
+
+
+def test_tolerance_sets_the_points_and_the_error(place, tmp_path):
+    """The transformer of random weights needs more points the less error is allowed; each answer keeps to what was allowed."""
+    tables = {}
+    for tolerance in (0.5, 1e-4):
+        out = tmp_path / f"why{tolerance}"
+        run("explain", place / "nt", place / "few.csv", "--tolerance", tolerance, "-o", out)
+        tables[tolerance] = table = pq.read_table(out / "attributions.parquet").to_pandas()
+        relative = table["completeness_error"] / (table["logit"] - table["baseline_logit"]).abs()
+        assert (relative <= tolerance).all()
+        said = json.loads((out / "explain.json").read_text())
+        assert said["completeness"]["tolerance"] == tolerance
+        assert said["counts"]["not_complete"] == 0
+    loose, strict = tables[0.5], tables[1e-4]
+    assert (strict["steps"] > loose["steps"]).all()
+    assert (strict["completeness_error"] < loose["completeness_error"]).all()
+
+
 CHANGES = [
     ("conv", "s.csv", ["--method", "smoothgrad"]),
     ("conv", "s.csv", ["--method", "ig-smoothgrad", "--samples", 2]),
