@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from basewise.backbones.base import Tokens
+from basewise.backbones.classifier import load_classifier
 from basewise.genome.alphabet import as_bases
 from basewise.interpretation import smoothgrad as smoothgrad_module
 from basewise.interpretation.attribute import Settings, attribute
@@ -101,3 +102,21 @@ def test_smoothgrad_of_integrated_gradients(family, monkeypatch):
     monkeypatch.undo()
     (ours,) = attribute(classifier, [SEQUENCE], "ig-smoothgrad", settings=Settings(samples=6, steps=20, batch_size=7))
     np.testing.assert_allclose(ours.scores, per_base(tokens, expected.sum(-1)[0].detach().numpy()), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["polya", "zdna", "g4", "promoter"])
+def test_integrated_gradients_of_embedded_models(name):
+    """Scores reach tens of logits there: 1e-6 is relative to the largest. Double precision, so that no rectifier flips between batches."""
+    classifier = load_classifier(name).double()
+    text = "".join(np.random.default_rng(0).choice(list("ACGT"), 22)) + "GCGCGCGCACACGGGTGGGAGGGCGGGAATAAAGTCATTTCTGCTATG"
+    tokens = classifier.tokenize([text])
+    embedded = classifier.embed(tokens).detach()
+    base = classifier.config.kind == "base"
+    pick = torch.arange(len(text)) == len(text) // 2 if base else None
+    expected = captum.IntegratedGradients(forward_of(classifier, tokens, pick)).attribute(
+        embedded, torch.zeros_like(embedded), n_steps=8, internal_batch_size=8
+    )
+    (ours,) = attribute(classifier, [text], "ig", target="center" if base else None, settings=Settings(steps=8))
+    scores = expected.sum(-1)[0].detach().numpy()
+    assert np.abs(scores).max() > 0.1
+    np.testing.assert_allclose(ours.scores, scores, rtol=0, atol=1e-6 * max(1.0, float(np.abs(scores).max())))
