@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from basewise.backbones.tokenizers.character import A, T
+from basewise.backbones.tokenizers.character import one_hot
 
 
 class Config(BaseModel):
@@ -38,7 +38,7 @@ class Model(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the one-hot input (B, T, 4) in the order A C G T; everything else is zeros."""
-        return (ids[..., None] == torch.arange(A, T + 1, device=ids.device)).float()
+        return one_hot(ids).float()
 
     def encode(self, embedded: Tensor, mask: Tensor) -> Tensor:
         """Return hidden states (B, T, 1): the summed weights of the k-mers whose first base stands there."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from basewise.backbones.convnet import OddKernel
-from basewise.backbones.tokenizers.character import A, T
+from basewise.backbones.tokenizers.character import one_hot
 
 FIRST_POOL = 16  # bases a position of the finest coarse level
 NEXT_POOL = 4  # positions of a level a position of the next
@@ -79,8 +79,7 @@ class Model(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the one-hot input (B, T, 4) in the order A C G T; N, [PAD] and every other special token are zeros."""
-        bases = torch.arange(A, T + 1, device=ids.device)
-        return (ids[..., None] == bases).to(next(self.parameters()).dtype)
+        return one_hot(ids).to(next(self.parameters()).dtype)
 
     def encode(self, embedded: Tensor, mask: Tensor) -> Tensor:
         """Return hidden states (B, T, D) for embeddings (B, T, 4); positions where `mask` (B, T) is False are read as N."""

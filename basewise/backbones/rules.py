@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from basewise.backbones.tokenizers.character import A, T
+from basewise.backbones.tokenizers.character import one_hot
 
 WINDOWS = {"g4hunter": 25, "g4-regex": 25, "zscore": 12}
 LONGEST = 4  # G4Hunter: longer runs count no more than this
@@ -64,7 +64,7 @@ class Model(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the one-hot input (B, T, 4) in the order A C G T; everything else is zeros."""
-        return (ids[..., None] == torch.arange(A, T + 1, device=ids.device)).float()
+        return one_hot(ids).float()
 
     def encode(self, embedded: Tensor, mask: Tensor) -> Tensor:
         """Return scores (B, T, 1); beyond the ends is N."""

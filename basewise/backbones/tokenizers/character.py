@@ -32,6 +32,11 @@ _IN_TEXT = re.compile("|".join(re.escape(VOCABULARY[i]) for i in (CLS, SEP, BOS,
 _AROUND: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {"hub": ((), (SEP,)), "standalone": ((CLS,), (SEP,)), "none": ((), ())}
 
 
+def one_hot(ids: torch.Tensor) -> torch.Tensor:
+    """Return (..., 4) bool for ids (...), in the order A C G T; N, [PAD] and every other special token are all False."""
+    return ids[..., None] == torch.arange(A, T + 1, device=ids.device)
+
+
 class CharacterTokenizer:
     """One token a base.
 
