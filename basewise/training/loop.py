@@ -122,14 +122,8 @@ def start(
     phase = phase_at(plan, progress.step)
     optimizer = make_optimizer(classifier, recipe.train, phase.settings, trainable)
     if found is not None:
-        state = found[1]
-        classifier.load_state_dict(state["weights"])
-        if phase.start < progress.step:  # else the checkpoint stands at the end of the phase before, whose optimizer is done
-            optimizer.load_state_dict(state["optimizer"])
-        placement.load_state(state["placement"])
-        if average is not None:
-            average.updates = state["average_updates"]
-            average.mean = {name: tensor.to(placement.device) for name, tensor in state["average"].items()}
+        begun = phase.start < progress.step  # else the checkpoint stands at the end of the phase before, whose optimizer is done
+        runs.restore(found[1], classifier, optimizer if begun else None, placement, average)
     validation = examples[examples["split"] == "val"]
     if validation.empty:
         logger.warning('the dataset has no example in split "val": the last weights are kept, uncalibrated')
@@ -276,13 +270,7 @@ def _validation_round(trainer: Trainer, plateau: Plateau) -> Metrics | None:
 
 
 def _save(trainer: Trainer) -> None:
-    state: dict[str, Any] = {
-        "weights": trainer.classifier.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "placement": trainer.placement.state(),
-    }
-    if trainer.average is not None:
-        state |= {"average": trainer.average.mean, "average_updates": trainer.average.updates}
+    state = runs.training_state(trainer.classifier, trainer.optimizer, trainer.placement, trainer.average)
     runs.save_checkpoint(trainer.folder, trainer.progress, state, keep=trainer.recipe.train.keep_checkpoints)
 
 

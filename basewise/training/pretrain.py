@@ -153,13 +153,7 @@ def _start(
     progress = found[0] if found is not None else runs.Progress()
     optimizer = make_optimizer(model, t)
     if found is not None:
-        state = found[1]
-        model.load_state_dict(state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
-        placement.load_state(state["placement"])
-        if average is not None:
-            average.updates = state["average_updates"]
-            average.mean = {name: tensor.to(placement.device) for name, tensor in state["average"].items()}
+        runs.restore(found[1], model, optimizer, placement, average)
     plan = make_plan(recipe, source.bases // settings.length)
     log = runs.Log(folder / "log.jsonl", progress.step) if placement.rank == 0 else None
     validation = evenly(tiles(genome, contigs["val"], settings.length), settings.validation_windows)
@@ -276,12 +270,6 @@ def _save(state: Pretraining, plateau: dict[str, Any]) -> None:
     now, place = state.progress, state.placement
     now.plateau = plateau
     if place.rank == 0:
-        content: dict[str, Any] = {
-            "weights": state.model.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "placement": place.state(),
-        }
-        if state.average is not None:
-            content |= {"average": state.average.mean, "average_updates": state.average.updates}
+        content = runs.training_state(state.model, state.optimizer, place, state.average)
         runs.save_checkpoint(state.folder, now, content, keep=state.recipe.train.keep_checkpoints)
     place.wait()

@@ -13,12 +13,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from basewise.errors import BasewiseError
 from basewise.files import MARKER, atomic_path, prepare_output_folder, read_json
 from basewise.recipes.schema import Recipe, load_recipe, recipe_to_toml
 from basewise.training import tensorboard
+from basewise.training.optimizer import MovingAverage
+from basewise.training.placement import Placement
 from basewise.training.schedules import Plateau
 
 State = dict[str, Tensor]
@@ -103,6 +106,27 @@ def save_checkpoint(folder: Path, progress: Progress, state: dict[str, Any], *, 
     for old in here.glob("best-*.safetensors"):
         if old not in kept:
             old.unlink()
+
+
+def training_state(model: nn.Module, optimizer: Optimizer, placement: Placement, average: MovingAverage | None) -> dict[str, Any]:
+    """Return what `save_checkpoint` is to keep of a training; `restore` puts it back."""
+    state: dict[str, Any] = {"weights": model.state_dict(), "optimizer": optimizer.state_dict(), "placement": placement.state()}
+    if average is not None:
+        state |= {"average": average.mean, "average_updates": average.updates}
+    return state
+
+
+def restore(
+    state: dict[str, Any], model: nn.Module, optimizer: Optimizer | None, placement: Placement, average: MovingAverage | None
+) -> None:
+    """Put back what `training_state` returned; `optimizer` None leaves out that of a phase that is over."""
+    model.load_state_dict(state["weights"])
+    if optimizer is not None:
+        optimizer.load_state_dict(state["optimizer"])
+    placement.load_state(state["placement"])
+    if average is not None:
+        average.updates = state["average_updates"]
+        average.mean = {name: tensor.to(placement.device) for name, tensor in state["average"].items()}
 
 
 def load_checkpoint(folder: Path) -> tuple[Progress, dict[str, Any]] | None:
