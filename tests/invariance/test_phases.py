@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from basewise.datasets.folder import open_dataset
 from basewise.errors import BasewiseError
 from basewise.recipes.schema import apply_overrides, load_recipe, recipe_from, recipe_to_toml
 from basewise.testing.datasets import planted_dataset
+from basewise.testing.runs import KilledError, killer, weights
 from basewise.training.build import new_classifier
 from basewise.training.memory import checkpoint_layers
 from basewise.training.train import train
@@ -20,18 +20,6 @@ TWO = [
     {"epochs": 2, "freeze_backbone": True, "lr": 1e-2, "scheduler": "constant"},
     {"epochs": 3, "lr": 1e-3, "head_lr": 5e-3, "scheduler": "linear"},
 ]
-
-
-class KilledError(Exception):
-    pass
-
-
-def killer(at):
-    def report(event):
-        if event.step >= at:
-            raise KilledError
-
-    return report
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +37,6 @@ def start_of(r):
     with torch.random.fork_rng():
         torch.manual_seed(r.train.seed)
         return {k: v.clone() for k, v in new_classifier(r, 41).state_dict().items()}
-
-
-def weights(run):
-    return load_file(run / "model" / "model.safetensors")
 
 
 def test_a_frozen_phase_moves_the_head_alone_and_rates_follow_each_phase(dataset, tmp_path):

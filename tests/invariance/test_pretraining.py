@@ -10,11 +10,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from basewise.errors import BasewiseError
 from basewise.recipes.schema import apply_overrides, load_recipe, recipe_from, recipe_to_toml
 from basewise.testing.genomes import random_genome, write_fasta
+from basewise.testing.runs import KilledError, killer, same, weights
 from basewise.training.pretrain import pretrain
 
 HYENA = {"name": "hyenadna", "config": {"d_model": 8, "n_layer": 1, "d_inner": 16, "l_max": 66, "filter_order": 8}}
@@ -31,26 +31,6 @@ def recipe(fasta, pretrain=None, backbone=None, **settings):
     data = {"path": str(fasta), "val_chroms": ["v"], "test_chroms": ["t"]}
     table = {"name": "toy", "data": data, "backbone": backbone or HYENA, "pretrain": {"length": 64, **(pretrain or {})}, "train": train}
     return recipe_from(table, "toy")
-
-
-def weights(run):
-    return load_file(run / "model" / "model.safetensors")
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-class KilledError(Exception):
-    pass
-
-
-def killer(at):
-    def report(event):
-        if event.step >= at:
-            raise KilledError
-
-    return report
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torch.*")

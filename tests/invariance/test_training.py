@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from basewise.datasets.folder import open_dataset
 from basewise.errors import BasewiseError
 from basewise.recipes.schema import apply_overrides, recipe_from, recipe_to_toml
 from basewise.testing.datasets import planted_dataset
+from basewise.testing.runs import KilledError, killer, same, weights
 from basewise.training.train import train
 
 CONVNET = {"name": "convnet", "config": {"width": 8, "stem_kernel": 9, "blocks": [{"kernel": 3}], "dropout": 0.1}}
@@ -34,26 +34,6 @@ def recipe(backbone=None, head=None, **settings):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return open_dataset(planted_dataset(tmp_path_factory.mktemp("d") / "motif", n=240))
-
-
-def weights(run):
-    return load_file(run / "model" / "model.safetensors")
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-class KilledError(Exception):
-    pass
-
-
-def killer(at):
-    def report(event):
-        if event.step >= at:
-            raise KilledError
-
-    return report
 
 
 FULL = {
