@@ -6,12 +6,12 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from basewise.backbones.classifier import load_classifier
 from basewise.errors import BasewiseError
 from basewise.recipes.schema import Recipe, apply_overrides, recipe_from, recipe_to_toml
 from basewise.testing.published import write_published
+from basewise.testing.runs import weights
 from basewise.training.batches import Batch
 from basewise.training.individuals import train_individuals
 from basewise.training.train import beginner
@@ -49,15 +49,11 @@ def _recipe(checkpoint, **sections) -> Recipe:
     )
 
 
-def _weights(run):
-    return load_file(run / "model" / "model.safetensors")
-
-
 def test_adapters_and_head_learn_and_plain_weights_are_stored(checkpoint, tmp_path, planted):
     recipe, cohort = _recipe(checkpoint, lora=LORA), planted(people=8)
     before = beginner(apply_overrides(recipe, []).model_copy(update={"lora": None}), 60)[0].state_dict()
     results = train_individuals(recipe, cohort, tmp_path / "run")
-    after = _weights(tmp_path / "run")
+    after = weights(tmp_path / "run")
     assert after.keys() == before.keys()  # no adapters in the file
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     adapted = {f"backbone.layers.{n}.{part}.weight" for n in (0, 1) for part in (
@@ -71,7 +67,7 @@ def test_adapters_and_head_learn_and_plain_weights_are_stored(checkpoint, tmp_pa
     assert load_classifier(tmp_path / "run").config.kind == "individual"
 
 
-def test_a_killed_training_with_adapters_resumes_to_the_same_weights(checkpoint, tmp_path, planted):
+def test_a_killed_training_with_adapters_resumes_to_the_sameweights(checkpoint, tmp_path, planted):
     recipe = _recipe(checkpoint, lora=LORA, train={"validate_every": 2, "gradient_checkpointing": True})
     cohort = planted(people=8)
     train_individuals(recipe, cohort, tmp_path / "whole")
@@ -86,7 +82,7 @@ def test_a_killed_training_with_adapters_resumes_to_the_same_weights(checkpoint,
     with pytest.raises(Killed):
         train_individuals(recipe, cohort, tmp_path / "cut", progress=kill)
     train_individuals(recipe, cohort, tmp_path / "cut", resume=True)
-    one, two = _weights(tmp_path / "whole"), _weights(tmp_path / "cut")
+    one, two = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
@@ -116,7 +112,7 @@ def test_checkpointing_gives_the_same_run(checkpoint, tmp_path, planted):
     cohort = planted(people=8)
     for name, saving in (("plain", "false"), ("saving", "true")):
         train_individuals(apply_overrides(_recipe(checkpoint), [f"train.gradient_checkpointing={saving}"]), cohort, tmp_path / name)
-    one, two = _weights(tmp_path / "plain"), _weights(tmp_path / "saving")
+    one, two = weights(tmp_path / "plain"), weights(tmp_path / "saving")
     for name, tensor in one.items():
         assert torch.allclose(tensor, two[name], rtol=1e-4, atol=1e-5), name
 
@@ -124,7 +120,7 @@ def test_checkpointing_gives_the_same_run(checkpoint, tmp_path, planted):
 def test_bf16_with_adapters_and_checkpointing(checkpoint, tmp_path, planted):
     recipe = _recipe(checkpoint, lora=LORA, train={"precision": "bf16", "gradient_checkpointing": True})
     train_individuals(recipe, planted(people=8), tmp_path / "run")
-    assert all(tensor.dtype is torch.float32 and tensor.isfinite().all() for tensor in _weights(tmp_path / "run").values())
+    assert all(tensor.dtype is torch.float32 and tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
 
 
 def test_what_cannot_be_combined_is_one_line(checkpoint, tmp_path, planted):
@@ -173,6 +169,6 @@ def test_two_processes_equal_one(checkpoint, tmp_path, planted, lora):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    one, two = _weights(tmp_path / "one"), _weights(tmp_path / "two")
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, two[name], rtol=1e-3, atol=1e-4)
