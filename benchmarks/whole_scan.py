@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 
 def genome_for(folder: Path, quick: bool) -> tuple[Path, str]:
-    data = Path(os.environ.get("BASEWISE_TEST_DATA", "/nowhere")) / "genome" / "hg19_pieces.fa.gz"
+    data = Path(os.environ.get("BASEWISE_TEST_DATA", "/nowhere")) / "data" / "genome" / "hg19_pieces.fa.gz"
     if data.is_file() and not quick:
         return data, "the hg19 pieces"
     with open_genome(EXAMPLE) as example:
