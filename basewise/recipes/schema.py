@@ -87,7 +87,9 @@ class Augment(_Section):
     """What is done to training sequences, drawn anew every epoch. All off by default."""
 
     reverse_complement: Fraction = 0.0
-    """Share of sequences turned (labels of bases are mirrored). Only for questions that do not depend on the strand."""
+    """Share of sequences and crops turned (labels of bases are mirrored). Only for questions that do not depend on the strand."""
+    mirror_shift: int = 0
+    """Bases that mirrored labels move on, in reading direction: -1 where annotated intervals begin one base early (Kouzine, KEx)."""
     shift: int = Field(default=0, ge=0)
     """Sequences are moved by -shift..shift bases; vacated bases are N and not scored."""
     n_mask: Fraction = 0.0
@@ -187,6 +189,13 @@ class Train(_Section):
             raise ValueError("with phases, head_lr and freeze_backbone are those of each phase")
         if self.crop is not None and self.steps is None:
             raise ValueError("crops are drawn, not visited: give steps instead of epochs")
+        augment = self.augment
+        if self.crop is not None and augment.shift:
+            raise ValueError("crops are drawn at every offset already: leave out augment.shift")
+        if self.crop is None and (augment.mutate or augment.mutate_scored):
+            raise ValueError("augment.mutate and augment.mutate_scored are for crops: give train.crop, or leave them out")
+        if augment.mirror_shift and not augment.reverse_complement:
+            raise ValueError("augment.mirror_shift moves the labels of turned sequences: give augment.reverse_complement, or leave it out")
         return self
 
 

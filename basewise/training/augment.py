@@ -51,6 +51,7 @@ class Draw(NamedTuple):
     shift: npt.NDArray[np.int64]  # (B,) the sequence starts this many bases later (in its own orientation)
     left: npt.NDArray[np.int64]  # (B,) bases kept left of the center, -1: all
     right: npt.NDArray[np.int64]  # (B,) bases kept right of the center, -1: all
+    label_shift: npt.NDArray[np.int64]  # (B,) a base takes the label of the base so many later (before turning)
 
 
 def make_corpus(examples: pd.DataFrame, kind: str) -> Corpus:
@@ -76,7 +77,7 @@ def draw_augmentation(settings: Augment, rows: int, lengths: npt.NDArray[np.int6
     keep = np.minimum(settings.n_mask_keep, lengths // 2)
     left = np.where(masked, rng.integers(keep, lengths // 2, endpoint=True), -1)
     right = np.where(masked, rng.integers(keep, lengths // 2, endpoint=True), -1)
-    return Draw(turn, shift, left, right)
+    return Draw(turn, shift, left, right, np.where(turn, settings.mirror_shift, 0))
 
 
 def gather(
@@ -107,6 +108,10 @@ def gather(
     sequences = [row[:n] for row, n in zip(bases, lengths.tolist(), strict=True)]
     if corpus.base_labels is None:
         return sequences, corpus.labels[rows]
+    if draw is not None:
+        at = at + draw.label_shift[:, None]
+        inside &= (at >= 0) & (at < lengths[:, None])
+        index = np.where(inside, starts[:, None] + at, 0)
     return sequences, np.where(inside, corpus.base_labels[index], -1).astype(np.int64)
 
 

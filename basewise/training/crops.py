@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from basewise.errors import BasewiseError
+from basewise.genome.alphabet import reverse_complement
 from basewise.recipes.schema import Train
 from basewise.training.augment import N_BYTE, Corpus, CorpusKey
 
@@ -26,12 +27,12 @@ def draw_crops(
     """Return `rows` crops, ASCII arrays of ``crop + 2 * flank`` bases, and labels (rows, crop + 2 * flank), -1 in the flanks.
 
     A crop holds an anchor, at a uniformly drawn offset but inside its region: a positive base with probability `positive_share`, else
-    any scored base. Beyond the region is N.
+    any scored base. Beyond the region is N. A share `augment.reverse_complement` of crops is turned, its labels mirrored.
     """
     assert settings.crop is not None
     assert corpus.base_labels is not None
     anchors = _anchors(corpus)
-    size, flank = settings.crop, settings.flank
+    size, flank, augment = settings.crop, settings.flank, settings.augment
     sequences, labels = [], np.full((rows, size + 2 * flank), -1, np.int64)
     for row in range(rows):
         among = anchors.positive if rng.random() < settings.positive_share else anchors.scored
@@ -40,11 +41,16 @@ def draw_crops(
         low, high = int(corpus.offsets[region]), int(corpus.offsets[region + 1])
         start = max(low, min(anchor - int(rng.integers(size)), high - size))
         stop = min(start + size, high)
-        labels[row, flank : flank + stop - start] = corpus.base_labels[start:stop]
+        turn = augment.reverse_complement > 0 and rng.random() < augment.reverse_complement
+        moved = augment.mirror_shift if turn else 0  # a base takes the label of the base so many later
+        first, last = max(low - moved, start), min(high - moved, stop)
+        labels[row, first - start + flank : last - start + flank] = corpus.base_labels[first + moved : last + moved]
         bases = np.full(size + 2 * flank, N_BYTE, np.uint8)
         first, last = max(low, start - flank), min(high, start + size + flank)
         bases[first - start + flank : last - start + flank] = corpus.bases[first:last]
         _hide(bases, labels[row], anchor - start + flank, settings, rng)
+        if turn:
+            bases, labels[row] = reverse_complement(bases), labels[row, ::-1].copy()
         sequences.append(_mutated(bases, settings, rng))
     return sequences, labels
 

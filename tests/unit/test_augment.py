@@ -15,8 +15,8 @@ def corpus(kind="base"):
     return make_corpus(pd.DataFrame({"sequence": SEQUENCES, "label": pd.Series(labels, dtype=object)}), kind)
 
 
-def draw(n, turn=False, shift=0, left=-1, right=-1):
-    return Draw(np.full(n, turn), np.full(n, shift), np.full(n, left), np.full(n, right))
+def draw(n, turn=False, shift=0, left=-1, right=-1, label_shift=0):
+    return Draw(np.full(n, turn), np.full(n, shift), np.full(n, left), np.full(n, right), np.full(n, label_shift))
 
 
 def test_gather_returns_the_examples():
@@ -30,6 +30,17 @@ def test_turning_is_the_reverse_complement_with_mirrored_labels():
     sequences, labels = gather(corpus(), np.array([0, 2]), draw(2, turn=True))
     assert [to_str(s) for s in sequences] == [reverse_complement(SEQUENCES[0]), reverse_complement(SEQUENCES[2])]
     assert labels[0, :9].tolist() == [i % 3 - 1 for i in range(9)][::-1]
+
+
+def test_an_interval_annotated_one_base_early_is_so_in_a_turned_sequence_too():
+    sequence, label = "AATGGGTCAA", [0, 0, 1, 1, 1, 1, 0, 0, 0, 0]  # GGG, and the base before it
+    made = make_corpus(pd.DataFrame({"sequence": [sequence], "label": pd.Series([label], dtype=object)}), "base")
+    assert draw_augmentation(Augment(reverse_complement=1, mirror_shift=-1), 1, made.lengths, np.random.default_rng(0)).label_shift == -1
+    (turned,), labels = gather(made, np.array([0]), draw(1, turn=True, label_shift=-1))
+    assert to_str(turned) == "TTGACCCATT"
+    assert labels[0].tolist() == [0, 0, 0, 1, 1, 1, 1, 0, 0, -1]  # CCC, and the base before it; the last base's label is not known
+    straight = draw_augmentation(Augment(mirror_shift=-1), 5, made.lengths, np.random.default_rng(0))
+    assert not straight.label_shift.any()
 
 
 @pytest.mark.parametrize(("shift", "turn", "expected"), [(2, False, "TTCCNN"), (-2, False, "NNTTTT"), (1, True, "GAAAAN")])

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from basewise.errors import BasewiseError
+from basewise.genome.alphabet import to_str
 from basewise.recipes.schema import Train
 from basewise.training.augment import make_corpus
 from basewise.training.crops import draw_crops
@@ -46,6 +47,35 @@ def test_a_crop_holds_its_anchor_with_the_labels_of_its_bases() -> None:
         flank[100 - len(there) :] = np.frombuffer(there, np.uint8)
         assert np.array_equal(sequence[:100], flank)
         assert start + 64 <= high
+
+
+def test_turned_crops_carry_mirrored_labels_moved_as_asked() -> None:
+    """Intervals are GGG and the base before it, in whatever direction a crop is read; C stands nowhere else."""
+    rng = np.random.default_rng(3)
+    text = rng.choice(list("AT"), 400)
+    label = np.zeros(400, np.int8)
+    for place in range(20, 380, 25):
+        text[place : place + 3] = "G"
+        label[place - 1 : place + 3] = 1
+    made = make_corpus(pd.DataFrame({"sequence": ["".join(text)], "label": pd.Series([label], dtype=object)}), "base")
+
+    def drawn(**augment: float) -> list[tuple[str, list[int]]]:
+        found = draw_crops(made, settings(crop=64, flank=32, augment=augment), 40, np.random.default_rng(4))
+        return [(to_str(bases), row.tolist()) for bases, row in zip(*found, strict=True)]
+
+    turned = 0
+    for bases, row in drawn(reverse_complement=0.5, mirror_shift=-1):
+        letter = "C" if "C" in bases else "G"
+        turned += letter == "C"
+        for i in range(33, 95):
+            known = row[i] >= 0
+            assert not known or row[i] == (letter in (bases[i], bases[i + 1]))
+        assert sum(value >= 0 for value in row) >= 63
+    assert 10 < turned < 30
+    unmoved = drawn(reverse_complement=1)
+    assert all("C" in bases for bases, _ in unmoved)
+    for bases, row in unmoved:
+        assert all(row[i] == ("C" in (bases[i], bases[i - 1])) for i in range(33, 95))
 
 
 def test_the_share_of_positive_crops_is_kept() -> None:

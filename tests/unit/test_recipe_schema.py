@@ -32,6 +32,19 @@ def test_one_of_epochs_and_steps(train):
         recipe_from({**MINIMAL, "train": train}, "r")
 
 
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"steps": 1, "crop": 8, "augment": {"shift": 2}}, "leave out augment.shift"),
+        ({"epochs": 1, "augment": {"mutate": 0.1}}, "give train.crop"),
+        ({"epochs": 1, "augment": {"mirror_shift": -1}}, "give augment.reverse_complement"),
+    ],
+)
+def test_augmentations_that_would_do_nothing_are_refused(train, said):
+    with pytest.raises(BasewiseError, match=said):
+        recipe_from({**MINIMAL, "train": train}, "r")
+
+
 def test_overrides_change_values_and_swap_lengths():
     recipe = apply_overrides(
         recipe_from(MINIMAL, "r"),
