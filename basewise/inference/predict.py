@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from basewise.backbones.base import Tokens
 from basewise.backbones.classifier import Classifier
 from basewise.errors import BasewiseError
 from basewise.files import atomic_path
@@ -27,7 +28,7 @@ from basewise.inference.inputs import SEQUENCE, Inputs, center_base
 logger = logging.getLogger(__name__)
 
 _BASES_A_BATCH = 1 << 20  # so that a batch of long sequences does not outgrow memory
-PROBABILITY = "probability"
+PROBABILITY, PROBABILITIES = "probability", "probabilities"
 
 
 def predict_sequences(
@@ -54,46 +55,97 @@ def predict_sequences(
     BasewiseError
         An empty sequence (its row, counted from 1), one longer than the model takes, a model of individuals.
     """
-    if batch_size < 1:
-        raise BasewiseError(f"batch size is {batch_size}, expected 1 or more")
     refuse_individuals(classifier)
-    rows = [as_bases(sequence) for sequence in sequences]
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    if rows and not lengths.all():
-        raise BasewiseError(f"sequence {int(np.argmin(lengths)) + 1} is empty, expected at least one base; leave it out")
+    rows, lengths = _measured(sequences, batch_size)
     binary = len(classifier.config.labels) == 2
     answers = np.empty(len(rows) if binary else (len(rows), len(classifier.config.labels)), dtype=np.float32)
     with answering(classifier, torch.device(device)):
         for batch in batches_by_length(lengths, batch_size, _BASES_A_BATCH):
-            answers[batch] = _ask(classifier, [rows[index] for index in batch], lengths[batch], binary)
+            answers[batch] = _center_or_whole(classifier, [rows[index] for index in batch], binary)
     return answers
 
 
-def _ask(classifier: Classifier, rows: list[Bases], lengths: npt.NDArray[np.int64], binary: bool) -> npt.NDArray[np.float32]:
+def predict_bases(
+    classifier: Classifier, sequences: Sequence[str | Bases], batch_size: int = 64, device: str | torch.device = "cpu"
+) -> list[npt.NDArray[np.float32]]:
+    """Return the probability of ``labels[1]`` at every base of each sequence, float32 (length,), order kept.
+
+    Sequences as in `predict_sequences`; beyond their ends is N.
+
+    Raises
+    ------
+    BasewiseError
+        As `predict_sequences`, and a model that does not answer base by base or knows more than two labels.
+    """
+    _check_answers_bases(classifier)
+    rows, lengths = _measured(sequences, batch_size)
+    answers = [np.empty(0, np.float32)] * len(rows)
+    with answering(classifier, torch.device(device)):
+        for batch in batches_by_length(lengths, batch_size, _BASES_A_BATCH):
+            p = classifier.probabilities(classifier(_tokens(classifier, [rows[index] for index in batch])))
+            for index, values in zip(batch, p[..., 1] if p.ndim == 3 else p, strict=True):
+                answers[index] = values[: len(rows[index])]
+    return answers
+
+
+def _check_answers_bases(classifier: Classifier) -> None:
+    config = classifier.config
+    if config.kind != "base" or len(config.labels) != 2:
+        raise BasewiseError(
+            f"the model for {config.task!r} is of kind {config.kind!r} with labels {', '.join(config.labels)}; answers for every base need "
+            'kind "base" and two labels'
+        )
+
+
+def _measured(sequences: Sequence[str | Bases], batch_size: int) -> tuple[list[Bases], npt.NDArray[np.int64]]:
+    """Return the sequences and their lengths, none of them 0."""
+    if batch_size < 1:
+        raise BasewiseError(f"batch size is {batch_size}, expected 1 or more")
+    rows = [as_bases(sequence) for sequence in sequences]
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    if rows and not lengths.all():
+        raise BasewiseError(f"sequence {int(np.argmin(lengths)) + 1} is empty, expected at least one base; leave it out")
+    return rows, lengths
+
+
+def _tokens(classifier: Classifier, rows: list[Bases]) -> Tokens:
     tokens = classifier.tokenize(rows)
     most = classifier.backbone.max_tokens
     if most is not None and tokens.ids.shape[1] > most:
         raise BasewiseError(
-            f"a sequence of {int(lengths.max())} bases makes {tokens.ids.shape[1]} tokens, {classifier.backbone.family} takes at most "
+            f"a sequence of {max(map(len, rows))} bases makes {tokens.ids.shape[1]} tokens, {classifier.backbone.family} takes at most "
             f"{most}; cut it into shorter ones"
         )
+    return tokens
+
+
+def _center_or_whole(classifier: Classifier, rows: list[Bases], binary: bool) -> npt.NDArray[np.float32]:
+    tokens = _tokens(classifier, rows)
     logits = classifier.center_logits(tokens) if classifier.config.kind == "base" else classifier(tokens)
     answers = classifier.probabilities(logits)
     return answers[:, 1] if binary and answers.ndim == 2 else answers
 
 
-def _score_intervals(classifier: Classifier, genome: Genome, piece: pd.DataFrame, device: torch.device) -> npt.NDArray[np.float32]:
-    """Return the probability of the centre base of each interval, scored on its contig."""
+def _score_intervals(
+    classifier: Classifier, genome: Genome, piece: pd.DataFrame, device: torch.device, *, every_base: bool
+) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
+    """Return the probability of the centre base of each interval, scored on its contig, or those of all its bases as its strand reads."""
     strand = piece["strand"].to_numpy(object) if "strand" in piece else np.full(len(piece), "+", object)
-    center = np.array([center_base(*row) for row in zip(piece["start"], piece["end"], strand, strict=True)], dtype=np.int64)
+    start, end = (piece[column].to_numpy(np.int64) for column in ("start", "end"))
+    if not every_base:
+        start = np.array([center_base(*row) for row in zip(start, end, strand, strict=True)], dtype=np.int64)
+        end = start + 1
     sign = np.where(strand == "-", -1, 1).astype(np.int8)
-    answers = np.empty(len(piece), dtype=np.float32)
+    answers: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * len(piece)
     chroms = piece["chrom"].to_numpy(object)
-    for chrom in dict.fromkeys(chroms):
-        rows = np.flatnonzero(chroms == chrom)
-        rows = rows[np.argsort(center[rows], kind="stable")]
-        answers[rows] = score_positions(classifier, partial(genome.window, chrom), center[rows], sign[rows], device=device)
-    return answers
+    for chrom, one in dict.fromkeys(zip(chroms, sign, strict=True)):
+        rows = np.flatnonzero((chroms == chrom) & (sign == one))
+        asked = np.unique(np.concatenate([np.arange(start[row], end[row]) for row in rows]))  # intervals may overlap
+        p = score_positions(classifier, partial(genome.window, chrom), asked, np.full(len(asked), one), device=device)
+        for row in rows:
+            first = np.searchsorted(asked, start[row])
+            answers[row] = p[first : first + end[row] - start[row]][::one]
+    return answers if every_base else np.concatenate(answers)
 
 
 class Predicted(NamedTuple):
@@ -108,11 +160,14 @@ def predict_file(
     inputs: Inputs,
     out: str | Path,
     *,
+    every_base: bool = False,
     batch_size: int = 64,
     device: str = "cpu",
     advance: Callable[[int], None] | None = None,
 ) -> Predicted:
     """Write the columns of `inputs` and `probability` (several labels: ``probability_LABEL`` each) to `out`, .parquet or .tsv.
+
+    With `every_base`, in its place `probabilities`: one for each base of the sequence, a list (in .tsv separated by commas).
 
     `out` appears whole or not at all and replaces an older file. `advance` is told how many rows each piece had.
 
@@ -125,7 +180,9 @@ def predict_file(
     if out.suffix not in (".parquet", ".tsv"):
         raise BasewiseError(f"output {out} ends in {out.suffix or 'nothing'!r}, expected .parquet or .tsv")
     labels = classifier.config.labels
-    added = [PROBABILITY] if len(labels) == 2 else [f"{PROBABILITY}_{label}" for label in labels]
+    if every_base:
+        _check_answers_bases(classifier)
+    added = [PROBABILITIES] if every_base else [PROBABILITY] if len(labels) == 2 else [f"{PROBABILITY}_{label}" for label in labels]
     taken = [column for column in added if column in inputs.columns]
     if taken:
         raise BasewiseError(f"{inputs.path} already has a column {taken[0]!r}; rename it first")
@@ -137,12 +194,15 @@ def predict_file(
             _check_rows(sequences, piece, inputs.path, done)
             without += sum(bool((codes(sequence) == N_CODE).all()) for sequence in sequences)
             if inputs.genome is not None and classifier.dense and getattr(classifier.backbone, "grid", 1) > 1:
-                answers = _score_intervals(classifier, inputs.genome, piece, where)  # the grid then lies as in a scan: the same answers
+                # the grid then lies as in a scan: the same answers
+                answers = _score_intervals(classifier, inputs.genome, piece, where, every_base=every_base)
             else:
-                answers = predict_sequences(classifier, sequences, batch_size, where)
+                answers = (predict_bases if every_base else predict_sequences)(classifier, sequences, batch_size, where)
             kept = piece[list(inputs.columns)].copy()
-            for index, column in enumerate(added):
-                kept[column] = answers if answers.ndim == 1 else answers[:, index]
+            if isinstance(answers, list):
+                kept[PROBABILITIES] = pd.Series(answers, dtype=object, index=kept.index)
+            else:
+                kept[added] = answers.reshape(len(answers), -1)
             write(kept)
             done += len(piece)
             if advance is not None:
@@ -169,6 +229,8 @@ def _table_writer(path: Path, suffix: str) -> Iterator[Callable[[pd.DataFrame], 
                 shown = piece.copy()
                 for column in [column for column in piece if str(column).startswith(PROBABILITY)]:
                     shown[column] = [f"{value:.6g}" for value in piece[column]]
+                if PROBABILITIES in piece:
+                    shown[PROBABILITIES] = [",".join(f"{value:.4g}" for value in values) for values in piece[PROBABILITIES]]
                 shown.to_csv(stream, sep="\t", index=False, header=stream.tell() == 0, lineterminator="\n")
 
             yield write_text

@@ -96,7 +96,7 @@ def step_batches(corpus: Corpus, recipe: Recipe, plan: Plan, step: int) -> list[
     batches = []
     for first in range(0, len(rows), t.batch_size):
         part = slice(first, first + t.batch_size)
-        chosen = Draw(*(values[part] for values in draw))
+        chosen = Draw(draw.turn[part], draw.shift[part], draw.left[part], draw.right[part], draw.label_shift[part])
         batches.append(Batch(*gather(corpus, rows[part], chosen)))
     return batches
 

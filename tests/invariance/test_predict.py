@@ -1,17 +1,24 @@
 """Predictions: the same whatever the order, batch, length of neighbours, case; and files in, files out."""
 
 import logging
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from basewise.backbones.classifier import load_classifier
+from basewise.cli.main import app
 from basewise.errors import BasewiseError
+from basewise.genome.fasta import open_genome
 from basewise.inference import predict
+from basewise.inference.engine import score_positions
 from basewise.inference.inputs import open_inputs
-from basewise.inference.predict import predict_file, predict_sequences
+from basewise.inference.predict import predict_bases, predict_file, predict_sequences
 from basewise.testing.models import tiny_classifier
 
 
@@ -108,6 +115,52 @@ def test_file_in_file_out(tmp_path, suffix, rows):
     assert table["code"].tolist() == [f"0{i}" for i in range(10)]
     assert table["label"].tolist() == list(range(10))
     np.testing.assert_allclose(table["probability"], predict_sequences(classifier, given), atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_every_base_equals_the_direct_call(batch_size):
+    classifier, given = tiny_classifier(kind="base"), sequences()
+    for sequence, answers in zip(given, predict_bases(classifier, given, batch_size), strict=True):
+        with torch.no_grad():
+            expected = classifier.probabilities(classifier(classifier.tokenize([sequence])))[0]
+        assert answers.dtype == np.float32
+        np.testing.assert_allclose(answers, expected, atol=1e-6)
+    with pytest.raises(BasewiseError, match=r"of kind 'sequence' .* need kind \"base\" and two labels"):
+        predict_bases(tiny_classifier(), ["ACG"])
+
+
+def test_every_base_of_intervals_is_answered_as_a_scan_does(tmp_path):
+    """With their context on the contig, 5' to 3' on their strand; overlapping intervals agree."""
+    example = Path(__file__).parents[2] / "examples" / "chr22_20-21Mb.fa.gz"
+    with open_genome(example) as genome:
+        (chrom,) = genome.contigs
+    rows = [(128_300, 128_420, "+"), (128_300, 128_420, "-"), (128_350, 128_361, "-"), (40_000, 40_003, "+")]
+    (tmp_path / "in.bed").write_text("".join(f"{chrom}\t{start}\t{end}\tx\t0\t{strand}\n" for start, end, strand in rows))
+    done = CliRunner().invoke(
+        app, ["predict", "zdna", str(tmp_path / "in.bed"), "-g", str(example), "--every-base", "-o", str(tmp_path / "out.tsv")]
+    )
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(tmp_path / "out.tsv", sep="\t")
+    answers = [np.array([float(value) for value in row.split(",")]) for row in table["probabilities"]]
+    assert [len(row) for row in answers] == [120, 120, 11, 3]
+    np.testing.assert_array_equal(answers[1][::-1][50:61], answers[2][::-1])
+    classifier = load_classifier("zdna")
+    with open_genome(example) as genome:
+        for (start, end, strand), found in zip(rows, answers, strict=True):
+            at, sign = np.arange(start, end), np.full(end - start, -1 if strand == "-" else 1, np.int8)
+            expected = score_positions(classifier, partial(genome.window, chrom), at, sign)[:: -1 if strand == "-" else 1]
+            np.testing.assert_allclose(found, expected, rtol=1e-3)
+    predict_file(classifier, open_inputs(tmp_path / "in.bed", example), tmp_path / "center.parquet")
+    centers = pq.read_table(tmp_path / "center.parquet")["probability"].to_pylist()
+    np.testing.assert_allclose(centers, [row[len(row) // 2] for row in answers], rtol=1e-3)
+
+
+def test_every_base_in_parquet_is_a_list_column(tmp_path):
+    (tmp_path / "in.fa").write_text(">a\nACGTTAGC\n>b\nAC\n")
+    predict_file(tiny_classifier(kind="base"), open_inputs(tmp_path / "in.fa"), tmp_path / "out.parquet", every_base=True)
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert str(table.schema.field("probabilities").type) == "list<element: float>"
+    assert [len(row) for row in table["probabilities"].to_pylist()] == [8, 2]
 
 
 def test_several_labels_make_several_columns(tmp_path):
