@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -31,3 +31,9 @@ class Pretrain(BaseModel):
     """Order of the Markov chain that stands beside the model in results.json."""
     half: bool = False
     """Store the weights as float16; the closing numbers are those of the stored weights."""
+
+    @model_validator(mode="after")
+    def _masked_share_is_read(self) -> "Pretrain":
+        if self.soft_mask != "skip" and self.max_masked != type(self).model_fields["max_masked"].default:
+            raise ValueError('pretrain.max_masked is for pretrain.soft_mask "skip": leave it out, or skip masked windows')
+        return self

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from basewise.errors import BasewiseError, did_you_mean
 from basewise.recipes.pretraining import Pretrain
+from basewise.recipes.unused import unused
 
 HERE = Path(__file__).parent
 
@@ -200,7 +201,10 @@ class Train(_Section):
 
 
 # keys of [train] that are about examples and classifiers
-NOT_FOR_PRETRAINING = ("negatives_per_positive", "crop", "flank", "head_lr", "freeze_backbone", "loss", "phases", "augment")
+NOT_FOR_PRETRAINING = (
+    *("negatives_per_positive", "crop", "flank", "positive_share", "head_lr", "freeze_backbone", "phases", "augment"),
+    *("loss", "pos_weight", "class_weights", "focal_gamma", "focal_alpha"),
+)
 
 
 class Evaluate(_Section):
@@ -213,6 +217,22 @@ class Evaluate(_Section):
     """Resamples for confidence intervals; 0: none."""
     prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of positives that threshold and calibration are made for; None: as in the validation split."""
+
+    @field_validator("threshold")
+    @classmethod
+    def _is_a_rule(cls, value: float | str) -> float | str:
+        """Refuse here what would else be refused when hours of training are over."""
+        rule, equals, number = value.partition("=") if isinstance(value, str) else ("", "", str(value))
+        if rule in ("max_f1", "max_mcc") and not equals:
+            return value
+        try:
+            known = rule in ("precision", "recall") if equals else True
+            wanted = float(number if equals or not rule else rule)
+        except ValueError:
+            known, wanted = False, -1.0
+        if not known or not 0 <= wanted <= 1:
+            raise ValueError('expected "max_f1", "max_mcc", "precision=0.5", "recall=0.9" or a number in 0..1')
+        return value if equals else wanted
 
 
 class Fewshot(_Section):
@@ -265,8 +285,16 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _adapters_learn(self) -> "Recipe":
-        if self.lora is not None and self.train.freeze_backbone:
-            raise ValueError("[lora] trains adapters in the backbone, which train.freeze_backbone keeps as it is: take one of the two away")
+        phases = self.train.phases
+        if self.lora is not None and (self.train.freeze_backbone or (phases and all(phase.freeze_backbone for phase in phases))):
+            raise ValueError("[lora] trains adapters in the backbone, which freeze_backbone keeps as it is: take one of the two away")
+        return self
+
+    @model_validator(mode="after")
+    def _every_setting_is_read(self) -> "Recipe":
+        idle = unused(self)
+        if idle:
+            raise ValueError(f"{'; '.join(idle)}: leave out what nothing reads")
         return self
 
     @property
@@ -280,7 +308,9 @@ class Recipe(_Section):
             return self
         t, plain = self.train, Train(steps=1)
         strange = [f"train.{key}" for key in NOT_FOR_PRETRAINING if getattr(t, key) != getattr(plain, key)]
-        strange += [name for name, given in (("lora", self.lora is not None), ("head", self.head != Head())) if given]
+        strange += [f"data.{key}" for key in Data.model_fields if key not in ("path", "val_chroms", "test_chroms") and self.data.model_dump()[key]]
+        plain_sections = {"lora": None, "head": Head(), "chunks": Chunks(), "evaluate": Evaluate(), "fewshot": None, "folds": None}
+        strange += [name for name, default in plain_sections.items() if getattr(self, name) != default]
         if strange:
             raise ValueError(f"with [pretrain], leave out {', '.join(strange)}")
         if t.metric != "loss":

@@ -140,9 +140,11 @@ def prepare_examples(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
     kind = dataset.manifest.get("kind", recipe.kind)
     if kind != recipe.kind:
         raise BasewiseError(f'the dataset is of kind "{kind}", but the recipe\'s head is of kind "{recipe.kind}"; set head.kind')
-    wanted = recipe.data.model_dump(mode="json", exclude_none=True, exclude={"path", "test_chroms", "val_chroms", "seed"})
+    wanted = recipe.data.model_dump(mode="json", exclude_none=True, exclude={"path"})
     found = dataset.manifest
-    different = [f"{k} is {found[k]!r} instead of {v!r}" for k, v in wanted.items() if found.get(k) is not None and found[k] != v]
+    different = [
+        f"{k} is {found[k]!r} instead of {v!r}" for k, v in wanted.items() if found.get(k) is not None and _plain(found[k]) != _plain(v)
+    ]
     if different:
         raise BasewiseError(
             f"the dataset is not the one recipe {recipe.name} asks for: {'; '.join(different)}; build that one, or --set data.KEY=VALUE"
@@ -162,3 +164,8 @@ def prepare_examples(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
         )
     cut = [s[a : a + window] for s, a in zip(examples["sequence"], starts, strict=True)]
     return examples.assign(sequence=pd.Series(cut, index=examples.index, dtype=object))
+
+
+def _plain(value: Any) -> Any:
+    """Return a manifest's value such that lists of contigs are equal in any order."""
+    return sorted(value) if isinstance(value, list) else value

@@ -87,3 +87,61 @@ def test_paper_recipes_say_what_the_paper_says():
 def test_unknown_recipe_names_the_nearest():
     with pytest.raises(BasewiseError, match="Did you mean 'polya_glm/hyenadna_gene_gene'"):
         load_recipe("polya_glm/hyenadna_gene_gen")
+
+
+INDIVIDUAL = {"kind": "individual"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"train": {"steps": 1, "crop": 8}}, "train.crop is 8, but is for head.kind \"base\""),
+        ({"train": {"steps": 1, "flank": 8}}, "give train.crop"),
+        ({"train": {"steps": 1, "positive_share": 0.1}}, "give train.crop"),
+        ({"train": {"steps": 1, "crop": 8, "augment": {"mutate": 0.1}}, "head": {"kind": "base"}}, "give train.flank"),
+        ({"train": {"steps": 1, "crop": 8, "negatives_per_positive": 2}, "head": {"kind": "base"}}, "train.positive_share"),
+        ({"train": {"steps": 1, "negatives_per_positive": 2}, "head": INDIVIDUAL}, "drawn by species"),
+        ({"train": {"steps": 1, "augment": {"reverse_complement": 0.5}}, "head": INDIVIDUAL}, "train.augment is given"),
+        ({"train": {"steps": 1, "augment": {"reverse_complement": 0.5, "mirror_shift": -1}}}, "moves labels of bases"),
+        ({"train": {"steps": 1, "augment": {"n_mask_keep": 7}}}, "train.augment.n_mask"),
+        ({"train": {"steps": 1, "loss": "focal", "pos_weight": 2}}, "for train.loss \"bce\""),
+        ({"train": {"steps": 1, "class_weights": [1, 2]}}, "for train.loss \"weighted_ce\""),
+        ({"train": {"steps": 1, "loss": "weighted_ce", "class_weights": [1, 2, 3]}}, "train.class_weights are 3, but head.labels are 2"),
+        ({"train": {"steps": 1, "plateau_cut": 0.5}}, "train.scheduler \"plateau\""),
+        ({"train": {"lr": 1e-4, "phases": [{"epochs": 1, "lr": 1e-3}]}}, "the rate is that of each phase"),
+        ({"train": {"steps": 1}, "head": {"kind": "base", "pool": "cls"}}, "bases are not pooled"),
+        ({"train": {"steps": 1}, "head": {"interpolate": True}}, "head.interpolate is True"),
+        ({"train": {"steps": 1}, "head": {"chunk_queries": 8}}, "head.chunk_queries is 8"),
+        ({"train": {"steps": 1}, "head": {**INDIVIDUAL, "window": 100}}, "chunks.length"),
+        ({"train": {"steps": 1}, "chunks": {"count": 4}}, "chunks is given"),
+        ({"train": {"steps": 1}, "head": INDIVIDUAL, "evaluate": {"threshold": "max_mcc"}}, "vote at 0.5"),
+        ({"train": {"steps": 1}, "head": INDIVIDUAL, "evaluate": {"calibrate": "temperature"}}, "vote uncalibrated"),
+        ({"train": {"steps": 1}, "head": {"labels": ["a", "b", "c"]}, "evaluate": {"prevalence": 0.1}}, "for two labels"),
+        ({"train": {"steps": 1, "lr": 0.1}, "backbone": {"name": "kmers"}}, 'train.lr is set, but backbone "kmers" is not trained'),
+        ({"train": {"steps": 1}, "backbone": {"name": "rules"}, "lora": {"placements": ["mlp"]}}, "lora is set"),
+        (
+            {"train": {"phases": [{"epochs": 1, "lr": 1, "freeze_backbone": True}]}, "lora": {"placements": ["mlp"]}},
+            "take one of the two away",
+        ),
+        ({"train": {"steps": 1, "metric": "loss", "pos_weight": 2}, "pretrain": {}}, "leave out train.pos_weight"),
+        ({"train": {"steps": 1, "metric": "loss"}, "pretrain": {}, "evaluate": {"bootstrap": 5}}, "leave out evaluate"),
+        ({"train": {"steps": 1, "metric": "loss"}, "pretrain": {}, "data": {"window": 5}}, "leave out data.window"),
+        ({"train": {"steps": 1, "metric": "loss"}, "pretrain": {"max_masked": 0.2}}, "soft_mask"),
+    ],
+)
+def test_settings_that_nothing_would_read_are_refused(sections, said):
+    with pytest.raises(BasewiseError) as caught:
+        recipe_from({**MINIMAL, **sections}, "r")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("threshold", ["max_f2", "precision=half", "recall=2", 7, -0.1, "0.5x", "max_f1=1"])
+def test_a_threshold_rule_that_nobody_knows_is_refused_before_training(threshold):
+    with pytest.raises(BasewiseError, match="evaluate.threshold"):
+        recipe_from({**MINIMAL, "evaluate": {"threshold": threshold}}, "r")
+
+
+@pytest.mark.parametrize(("threshold", "read"), [("max_mcc", "max_mcc"), ("recall=0.9", "recall=0.9"), (1, 1.0), ("0.25", 0.25)])
+def test_threshold_rules_that_are_known(threshold, read):
+    assert recipe_from({**MINIMAL, "evaluate": {"threshold": threshold}}, "r").evaluate.threshold == read
