@@ -74,7 +74,7 @@ def polya(
     variant: Annotated[Variant | None, typer.Option("--variant", help="For gene and intergene.  [default: clean]")] = None,
     level: Annotated[Level, typer.Option("--level", help="base: regions with one label a base, to train scanners.")] = Level.sequence,
     window: Annotated[int | None, typer.Option("--window", help="Bases an example.  [default: 101; 4096 at level base]")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of every draw.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")] = 0,
     split: Annotated[Split, typer.Option("--split", help="By whole chromosomes, or at random 60/20/20.")] = Split.chromosome,
     test_chroms: Annotated[str | None, typer.Option("--test-chroms", help="Comma-separated.  [default: chosen, about 20 %]")] = None,
     val_chroms: Annotated[str | None, typer.Option("--val-chroms", help="Comma-separated.  [default: chosen, about 20 %]")] = None,
@@ -167,7 +167,7 @@ def _tokens_command(task: str, what: str) -> None:
         complete: Annotated[
             bool, typer.Option("--complete-eval/--sampled-eval", help="Add every base of the test chromosomes as split `complete`.")
         ] = False,
-        seed: Annotated[int, typer.Option("--seed", help="Of every draw.")] = 0,
+        seed: Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")] = 0,
         force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset folder.")] = False,
     ) -> None:
         from basewise.datasets.folder import refuse_existing, write_dataset
@@ -227,7 +227,7 @@ def table(
     unique: Annotated[
         bool, typer.Option("--unique", help="Drop training sequences that stand in the other tables, on either strand.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Of the draw for validation.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draw for validation.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset folder.")] = False,
 ) -> None:
     """Build a dataset from tables of sequences that are divided already, as benchmarks publish them.

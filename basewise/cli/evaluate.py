@@ -15,7 +15,7 @@ def evaluate(
     by: Annotated[str | None, typer.Option("--by", help="Column of the examples: one row of metrics for each of its values.")] = None,
     threshold: Annotated[float | None, typer.Option("--threshold", help="Instead of the model's own.")] = None,
     bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples for 95 % intervals; 0: none.")] = 1000,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the resampling.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resampling.")] = 0,
     batch_size: Annotated[int, typer.Option("--batch-size")] = 256,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:

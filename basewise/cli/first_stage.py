@@ -15,7 +15,7 @@ def first_stage(
     candidates: Annotated[int, typer.Option(min=1024, help="Candidates to learn from.")] = 300_000,
     measured: Annotated[int, typer.Option(min=1024, help="Candidates to choose and to measure with, at most.")] = 500_000,
     steps: Annotated[int, typer.Option(min=1, help="Steps of training, 1024 candidates each.")] = 1500,
-    seed: Annotated[int, typer.Option(help="Of the draw of candidates, the first weights and the batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw of candidates, the first weights and the batches.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train a small network that drops candidates a model would hardly call, so that scans are several times faster.

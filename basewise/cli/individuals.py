@@ -19,7 +19,7 @@ SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Leave out sam
 KeepUnknown = Annotated[
     bool, typer.Option("--keep-unknown", help="Keep samples of unknown trait, to be predicted; with --labels all may be so.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of the split (60/20/20 within each class, where the table has no column split).")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the split (60/20/20 within each class, where the table has no column split).")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing cohort folder.")]
 
 

@@ -17,7 +17,7 @@ def overlap(
     genome: Annotated[Path | None, typer.Option("--genome", help="FASTA: shuffle over its bases other than N.", show_default=False)] = None,
     gap: Annotated[int, typer.Option("--gap", min=0, help="Sites this near to each other count once, in nt.")] = 24,
     shuffles: Annotated[int, typer.Option("--shuffles", min=0, help="Random placements to compare with; 0: none.")] = 100,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the shuffles.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the shuffles.")] = 0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Also write the numbers as JSON.", show_default=False)] = None,
 ) -> None:
     """Say how many predicted sites lie near a known one, how many known ones are found, and what chance would give.

@@ -32,8 +32,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed, to the same result.")] = False,
     folds: Annotated[int | None, typer.Option("--folds", help="Cross-validate: so many runs in OUT/fold0, fold1, ...")] = None,
     fold_by: Annotated[
-        FoldBy, typer.Option("--fold-by", help="Folds at random as published, or keeping groups, chromosomes or similar sequences whole.")
-    ] = FoldBy.random,
+        FoldBy | None,
+        typer.Option(
+            "--fold-by",
+            help="Folds at random as published, or keeping groups, chromosomes or similar sequences whole.",
+            show_default="random",
+        ),
+    ] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", help="With --folds: several seeds a fold, comma-separated.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run folder.")] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
@@ -69,10 +74,12 @@ def train(
     if folds is not None:
         if is_cohort(path):
             raise BasewiseError("--folds is for datasets of sequences; a cohort has splits of its own")
-        _train_folds(resolved, open_dataset(path), output, folds, fold_by.value, _seeds(seeds), resume=resume, force=force, device=device)
+        _train_folds(resolved, open_dataset(path), output, folds, (fold_by or FoldBy.random).value, _seeds(seeds), resume=resume, force=force, device=device)
         return
     if seeds is not None:
         raise BasewiseError("--seeds belongs to --folds; for one run take --set train.seed=N")
+    if fold_by is not None:
+        raise BasewiseError("--fold-by says how --folds divides a dataset; add --folds N, or leave it out")
     with training_bar(resolved.train.metric) as report:
         if is_cohort(path):
             results = train_individuals(resolved, open_cohort(path), output, resume=resume, force=force, device=device, progress=report)

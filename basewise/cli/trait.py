@@ -13,7 +13,7 @@ app = typer.Typer(help="Ask a run of `basewise train` on a cohort about individu
 Run = Annotated[Path, typer.Argument(help="Run folder of a training on a cohort.")]
 CohortFolder = Annotated[Path, typer.Argument(help="Cohort folder (basewise individuals makes one).")]
 Drop = Annotated[str | None, typer.Option("--drop-contigs", help="Contigs to leave out, comma-separated, wildcards allowed: an ablation.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of every draw.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 

@@ -34,8 +34,17 @@ def evaluate_model(
     A model that answers base by base is asked about the center base of the windows of a sequence-level dataset.
     `threshold` None is the model's own. `by` names a column of the examples. See `judge` for a verdict.
     """
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise BasewiseError(f"threshold is {threshold}, expected a probability, 0 to 1")
+    if bootstrap < 0:
+        raise BasewiseError(f"bootstrap is {bootstrap}, expected 0 (no intervals) or more")
     classifier = load_classifier(model)
     refuse_individuals(classifier)
+    if len(classifier.config.labels) > 2 and (threshold is not None or prevalence is not None):
+        raise BasewiseError(
+            f"threshold and prevalence are for two labels, but model {model} knows {len(classifier.config.labels)}, of which the most "
+            "probable is called; leave them out"
+        )
     examples = split_of(dataset, split)
     kind = dataset.manifest.get("kind", "sequence")
     centers = kind == "sequence" and classifier.config.kind == "base"

@@ -123,6 +123,8 @@ def _settings(asked: Asked) -> BaseSettings:
         raise BasewiseError("--genes classes poly(A) sites, which have a strand; leave it out of a scan of every base")
     if options.precision != "fp32":
         raise BasewiseError("--precision is for scans of candidates; leave it out of a scan of every base")
+    if options.exact:
+        raise BasewiseError("--exact is about the first stage of a scan of candidates; leave it out of a scan of every base")
     gap = 0 if options.gap is None else options.gap
     shortest = 1 if options.min_length is None else options.min_length
     floor = 0.01 if options.track_floor is None else options.track_floor

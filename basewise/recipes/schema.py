@@ -286,8 +286,10 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _adapters_learn(self) -> "Recipe":
         phases = self.train.phases
-        if self.lora is not None and (self.train.freeze_backbone or (phases and all(phase.freeze_backbone for phase in phases))):
-            raise ValueError("[lora] trains adapters in the backbone, which freeze_backbone keeps as it is: take one of the two away")
+        frozen = self.train.freeze_backbone or (phases and all(phase.freeze_backbone for phase in phases))
+        if self.lora is not None and frozen:
+            who = "freeze_backbone of every phase" if phases else "train.freeze_backbone"
+            raise ValueError(f"[lora] trains adapters in the backbone, which {who} keeps as it is: take one of the two away")
         return self
 
     @model_validator(mode="after")

@@ -76,6 +76,10 @@ def fit(
     progress: Callable[[loop.Event], None] | None = None,
 ) -> dict[str, Any]:
     """Do what the recipe's backbone asks for: rules are calibrated, k-mers get a logistic regression, all else is trained."""
+    if recipe.fewshot is not None:
+        raise BasewiseError(
+            f"recipe {recipe.name} has a section [fewshot] and trains nothing: it is one for `basewise reproduce`; or take `basewise fewshot`"
+        )
     if recipe.backbone.name == "rules":
         return _settle_rule(recipe, dataset, Path(run_folder), resume=resume, force=force)
     if recipe.backbone.name == "kmers":

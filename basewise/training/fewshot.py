@@ -16,7 +16,7 @@ from basewise.inference.embed import Embedder, embed_sequences, load_embedder
 from basewise.provenance import provenance
 from basewise.recipes.schema import Backbone
 from basewise.training.build import new_backbone
-from basewise.training.folds import aggregate
+from basewise.training.folds import over_folds
 
 FEWSHOT = "fewshot.json"
 METHODS = ("prototype", "knn", "probe")
@@ -67,6 +67,8 @@ def fewshot(
         raise BasewiseError(f"{dataset.path}: few-shot classification is for sequences labelled 0 and 1")
     examples = examples[examples["label"] >= 0].reset_index(drop=True)
     y = examples["label"].to_numpy(np.int64)
+    if set(y.tolist()) != {0, 1}:
+        raise BasewiseError(f"{dataset.path} holds labels {sorted(set(y.tolist()))}, expected examples of both 0 and 1")
     parts = [fold(examples, k, folds, seed)["split"].to_numpy(dtype=object) for k in range(folds)]
     embedders = {name: _embedder(name, init) for name in backbones}
     folder = prepare_output_folder(folder, force=force)
@@ -172,10 +174,4 @@ def _probe(vectors: Floats, y: npt.NDArray[np.int64], train: Any, val: Any, test
 def _summary(rows: Sequence[dict[str, Any]], name: str, method: str) -> dict[str, Any]:
     """Return the metrics over folds, each fold the mean of its repeats, and the sd over all runs."""
     mine = [row for row in rows if row["backbone"] == name and row["method"] == method]
-    every = aggregate([row["metrics"] for row in mine])
-    folds = sorted({row["fold"] for row in mine})
-    by_fold = [{m: e["mean"] for m, e in aggregate([row["metrics"] for row in mine if row["fold"] == k]).items()} for k in folds]
-    metrics: dict[str, dict[str, Any]] = {m: dict(entry) for m, entry in aggregate(by_fold).items()}
-    for metric, entry in metrics.items():
-        entry["sd_of_runs"] = every[metric]["sd"]
-    return {"backbone": name, "method": method, "metrics": metrics}
+    return {"backbone": name, "method": method, "metrics": over_folds(mine, always=True)}

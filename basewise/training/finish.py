@@ -73,7 +73,9 @@ def judge_complete(recipe: Recipe, classifier: Classifier, examples: pd.DataFram
     logits = score_logits(classifier, part["sequence"].tolist(), batch_size=batch_size)
     labels, flat, source = scored_labels(part, logits, recipe.kind)
     rule, p = recipe.evaluate, answers(classifier, flat)
-    return judge_bases(part, labels, p, source, classifier.config.threshold, bootstrap=rule.bootstrap, seed=recipe.train.seed)
+    settings: dict[str, Any] = {"bootstrap": rule.bootstrap, "seed": recipe.train.seed}
+    settings["groups"] = resampling_groups(part, source, recipe.kind)  # neighbouring bases are not independent
+    return judge_bases(part, labels, p, source, classifier.config.threshold, **settings)
 
 
 def prediction_table(classifier: Classifier, examples: pd.DataFrame, logits: list[Floats]) -> pd.DataFrame:
@@ -126,8 +128,10 @@ def model_card(recipe: Recipe, classifier: Classifier, results: dict[str, Any], 
         f"{size} (kind {config.kind}, labels {', '.join(config.labels)}, window {config.window or 'any'}).",
         "",
         *_origin(recipe, results),
-        f"- threshold {config.threshold:.4g} ({recipe.evaluate.threshold}, chosen on the validation split)",
-        f"- probability = sigmoid(logit / {calibration.temperature:.4g} + {calibration.bias:.4g})",
+        *_cut(recipe, results, config.threshold),
+        f"- probability = softmax(logits / {calibration.temperature:.4g})"
+        if len(config.labels) > 2
+        else f"- probability = sigmoid(logit / {calibration.temperature:.4g} + {calibration.bias:.4g})",
         "",
         "## Data",
         "",
@@ -170,6 +174,20 @@ def _origin(recipe: Recipe, results: dict[str, Any]) -> list[str]:
         facts = ", ".join(f"{name} {value}" for name, value in member.items() if name not in ("steps", "best_step"))
         lines.append(f"  - {facts}: step {member['best_step']} of {member['steps']}")
     return lines
+
+
+def _cut(recipe: Recipe, results: dict[str, Any], threshold: float) -> list[str]:
+    """Return the card's line on the threshold and where it comes from; none for several classes, of which the most probable is called."""
+    rule = recipe.evaluate.threshold
+    if len(recipe.head.labels) > 2:
+        return []
+    if recipe.kind == "individual":
+        return [f"- threshold {threshold:.4g} on the probability of a group, a vote"]
+    if isinstance(rule, float):
+        return [f"- threshold {threshold:.4g} (given)"]
+    if "val" not in results["splits"]:
+        return [f"- threshold {threshold:.4g} (no validation split to choose it on)"]
+    return [f"- threshold {threshold:.4g} ({rule}, chosen on the validation split)"]
 
 
 def _complete_rows(verdict: dict[str, Any]) -> list[str]:

@@ -56,7 +56,7 @@ def train_folds(
             results = fit(mine, part, run, resume=True, device=device, progress=progress)
             metrics = {name: entry["value"] for name, entry in results["splits"]["test"]["metrics"].items()} if results else {}
             rows.append({"fold": k, "seed": seed, "run": run.name, "metrics": metrics})
-    summary = {**facts, "runs": rows, "metrics": aggregate([row["metrics"] for row in rows]), "provenance": provenance()}
+    summary = {**facts, "runs": rows, "metrics": over_folds(rows), "provenance": provenance()}
     if rows[0]["metrics"]:  # the first of several processes
         write_json(folder / SUMMARY, summary)
     return summary
@@ -81,11 +81,29 @@ def aggregate(rows: Sequence[dict[str, float | None]]) -> dict[str, dict[str, fl
     return result
 
 
+def over_folds(rows: Sequence[dict[str, Any]], *, always: bool = False) -> dict[str, dict[str, Any]]:
+    """Return `aggregate` over folds, each fold the mean of its runs, and where a fold has several of them (or `always`) the sd over all
+    as `sd_of_runs`.
+
+    Runs of one fold are tested on the same examples: counted as so many folds, they would make the interval too narrow.
+    """
+    folds = sorted({row["fold"] for row in rows})
+    means = [{m: e["mean"] for m, e in aggregate([row["metrics"] for row in rows if row["fold"] == k]).items()} for k in folds]
+    metrics: dict[str, dict[str, Any]] = {name: dict(entry) for name, entry in aggregate(means).items()}
+    if always or len(rows) > len(folds):
+        every = aggregate([row["metrics"] for row in rows])
+        for name, entry in metrics.items():
+            entry["sd_of_runs"] = every[name]["sd"]
+    return metrics
+
+
 def _fold_of(dataset: Dataset, k: int, folds: int, seed: int, by: str) -> Dataset:
     examples = dataset.examples[dataset.examples["split"].isin((*SPLITS, ""))]
     if by not in WAYS:
         raise BasewiseError(f"unknown way to fold {by!r}, expected one of {', '.join(WAYS)}.{did_you_mean(by, WAYS)}")
     if by == "random":
+        if len(examples) < folds:
+            raise BasewiseError(f"{len(examples)} examples do not make {folds} folds; ask for fewer")
         return replace(dataset, examples=fold(examples, k, folds, seed))
     group = {
         "group": lambda: examples["group"],

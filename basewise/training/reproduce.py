@@ -85,13 +85,15 @@ def reproduce(
     out.mkdir(parents=True, exist_ok=True)
     folder = out / name.rpartition("/")[2]
     if recipe.fewshot is not None:
+        if transfer is not None:
+            raise BasewiseError(f"recipe {name} is few-shot and leaves no model to ask about {transfer.path}; leave out --transfer")
         reached, cost = _fewshot(recipe, dataset, folder, quick=quick, device=device)
     elif recipe.folds is not None and not quick:
         summary = train_folds(recipe, dataset, folder, recipe.folds, resume=True, device=device, progress=progress)
         models = [folder / row["run"] for row in summary["runs"]]
         reached, cost = {metric: _mean(row) for metric, row in summary["metrics"].items()}, _cost(models)
         if transfer is not None:
-            rows = [_verdict(evaluate_model(model, transfer, split="all", bootstrap=0)["overall"]) for model in models]
+            rows = [_verdict(evaluate_model(model, transfer, split="all", bootstrap=0, device=device)["overall"]) for model in models]
             means = aggregate([{metric: entry["value"] for metric, entry in row.items()} for row in rows])
             reached |= {f"transfer.{metric}": _mean(row) for metric, row in means.items()}
     else:
@@ -99,7 +101,7 @@ def reproduce(
         reached, cost = _verdict(results["splits"].get("test")), _cost([folder])
         reached |= {f"complete.{metric}": entry for metric, entry in _verdict(results.get("complete")).items()}
         if transfer is not None:
-            verdict = evaluate_model(folder, transfer, split="all", bootstrap=recipe.evaluate.bootstrap)["overall"]
+            verdict = evaluate_model(folder, transfer, split="all", bootstrap=recipe.evaluate.bootstrap, device=device)["overall"]
             reached |= {f"transfer.{metric}": entry for metric, entry in _verdict(verdict).items()}
     made = provenance()
     report = {
