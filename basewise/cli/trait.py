@@ -66,6 +66,10 @@ def predict(
     classifier, _, opened, settings = _open(run, cohort, drop_contigs)
     rows = opened.members(split, labelled=False)
     binary = len(opened.labels) == 2
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise BasewiseError(f"--threshold is {threshold}, expected a ratio of groups, 0 to 1")
+    if threshold is not None and not binary:
+        raise BasewiseError(f"--threshold is for two labels, {run} answers {len(opened.labels)}: the label with most votes wins; leave it out")
     judges = (opened.samples["split"] == "val") & (opened.samples["label"] >= 0)
     if binary and threshold is None and not judges.any():
         raise BasewiseError(
@@ -206,7 +210,7 @@ def evidence(
         best = best.sort_values(["contig", "reference_start"], kind="stable")
         with atomic_path(output / "top.bed") as path, path.open("w", encoding="utf-8") as stream:
             for line in best.itertuples():
-                end = line.reference_start + settings.length
+                end = line.reference_start + line.end - line.start  # a short contig gives a short chunk
                 stream.write(f"{line.contig}\t{line.reference_start}\t{end}\t{line.sample}\t{line.effect:.6g}\t.\n")
     write_json(output / "run.json", _about("evidence", classifier, cohort, settings, seed, pool=size, groups=groups))
     write_evidence_report(output)

@@ -69,6 +69,13 @@ class PolyaOptions:
             force_center=not scan and self.variant == "published" if self.force_center is None else self.force_center,
         )
 
+    def _unread(self) -> tuple[str, ...]:
+        """Return the choices that have no meaning beside the others."""
+        of_regions, of_candidates = ("background", "flank"), ("negatives_per_positive",)
+        if self.level == "base":
+            return of_candidates
+        return of_regions if self.negatives == "scan" else (*of_regions, *of_candidates, "positive_distance", "complete_eval")
+
     def _bad_words(self) -> list[str]:
         words = {"negatives": NEGATIVES, "level": LEVELS, "split": SPLITS}
         bad = [
@@ -103,6 +110,11 @@ class PolyaOptions:
             bad.append("force_center has no meaning for scan: every candidate is an A")
         if self.level == "base" and self.margin * 2 >= self.size:
             bad.append(f"flanks of {self.margin} leave nothing to score in a region of {self.size} bases")
+        bad += [
+            f"{name} is {getattr(self, name)!r}, which nothing reads with {self.negatives} negatives at level {self.level!r}: leave it out"
+            for name in self._unread()
+            if getattr(self, name) != getattr(type(self), name)
+        ]
         if self.split == "random" and (self.test_chroms or self.val_chroms):
             bad.append("test and validation chromosomes need the split by chromosome, not a random one")
         if self.split == "random" and self.complete_eval:
