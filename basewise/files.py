@@ -49,11 +49,12 @@ def prepare_output_folder(path: str | Path, *, force: bool = False) -> Path:
     """Create `path` as an empty folder that basewise owns and return it.
 
     An existing non-empty folder is refused without `force`; with it, only a folder that carries basewise's marker is emptied.
+    One that holds the marker alone, of a command that failed before it wrote anything, is empty.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise BasewiseError(f"output {path} is a file, expected a folder; choose another -o")
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(child.name != MARKER for child in path.iterdir()):
         if not force:
             raise BasewiseError(f"output folder {path} exists and is not empty; choose another -o or add --force to replace it")
         if not (path / MARKER).exists():

@@ -16,7 +16,7 @@ def evaluate(
     threshold: Annotated[float | None, typer.Option("--threshold", help="Instead of the model's own.")] = None,
     bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples for 95 % intervals; 0: none.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resampling.")] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size")] = 256,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Sequences given to the model at a time.")] = 256,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Evaluate a model on a dataset: metrics with 95 % intervals, precision at recall 10, 30 and 50 %, rows by group.
@@ -46,7 +46,7 @@ def evaluate(
         batch_size=batch_size,
         device=device,
     )
-    if output is not None:
-        write_json(output, result)
     shown = {split: result["overall"], **{f"{by}={name}": verdict for name, verdict in result.get("groups", {}).items()}}
     show_verdicts(shown)
+    if output is not None:
+        write_json(output, result)

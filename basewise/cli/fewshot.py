@@ -18,7 +18,7 @@ def fewshot(
     methods: Annotated[str, typer.Option("--methods", help="Comma-separated: prototype (published), knn, probe.")] = "prototype,knn,probe",
     init: Annotated[str, typer.Option("--init", help="Weights of catalog names: pretrained, or random as a control.")] = "pretrained",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of folds and draws.")] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size")] = 64,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Sequences given to the model at a time.")] = 64,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:

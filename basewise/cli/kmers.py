@@ -50,6 +50,8 @@ def kmers(
     from basewise.interpretation.seqlets import find_seqlets, motifs_of, write_meme
     from basewise.interpretation.tsv import write_tsv
 
+    if bootstrap and len(folders) > 1:
+        raise BasewiseError("--bootstrap is for the k-mers of one folder; a consensus has no intervals, leave it out")
     names = _names(folders)
     tables: dict[str, pd.DataFrame] = {}
     all_rows: list[Row] = []

@@ -30,8 +30,6 @@ def leakage(
     from basewise.files import write_json
 
     found = count(open_dataset(dataset).examples, k=k, share=share)
-    if output is not None:
-        write_json(output, found)
     table = Table(box=None, pad_edge=False)
     columns = ("sequences", "exact", "reverse_complement", "near", "other_label")
     for name in ("splits", *columns, "share"):
@@ -39,3 +37,5 @@ def leakage(
     for name, row in found["pairs"].items():
         table.add_row(name, *(f"{row[column]:,}" for column in columns), f"{100 * row['share_of_later']:.2f} %")
     Console(width=110).print(table)
+    if output is not None:
+        write_json(output, found)

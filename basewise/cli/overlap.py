@@ -37,9 +37,9 @@ def overlap(
 
     with Console(stderr=True).status("Comparing sites ..."):
         result = overlap_files(sites, atlas, window, genome, gap=gap, shuffles=shuffles, seed=seed)
+    _show(result)
     if output is not None:
         write_json(output, result)
-    _show(result)
 
 
 def _show(result: dict[str, Any]) -> None:

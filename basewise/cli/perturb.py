@@ -34,11 +34,15 @@ def perturb(
         str | None, typer.Option(help="Motifs to put into neutral sequences at every offset (insertion.tsv).", show_default=False)
     ] = None,
     neutral: Annotated[
-        Literal["shuffled", "motifless"],
-        typer.Option(help="Neutral sequences: the input's dinucleotides shuffled, or only without motifs."),
-    ] = "shuffled",
-    reach: Annotated[int, typer.Option(min=0, help="Offsets tried on either side of the center.")] = 60,
-    backgrounds: Annotated[int, typer.Option(min=1, help="Neutral sequences to insert into.")] = 50,
+        Literal["shuffled", "motifless"] | None,
+        typer.Option(
+            help="With --insert, neutral sequences: the input's dinucleotides shuffled, or only without motifs.", show_default="shuffled"
+        ),
+    ] = None,
+    reach: Annotated[
+        int | None, typer.Option(min=0, help="With --insert: offsets tried on either side of the center.", show_default="60")
+    ] = None,
+    backgrounds: Annotated[int | None, typer.Option(min=1, help="With --insert: neutral sequences.", show_default="50")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of draws, replacements and shuffles.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Sequences given to the model at a time.")] = 64,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -62,9 +66,16 @@ def perturb(
     from basewise.interpretation.perturb import parse_levels, parse_motifs
     from basewise.report.experiments import write_perturb_report
 
+    for flag, given in (("--neutral", neutral), ("--reach", reach), ("--backgrounds", backgrounds)):
+        if insert is None and given is not None:
+            raise BasewiseError(f"{flag} is about motifs put in: add --insert MOTIFS, or leave it out")
     classifier = load_classifier(model)
     replacing = Replacing(parse_motifs(motifs), tuple(parse_levels(levels).tolist()), replacement, _zone(zone), label, threshold, seed)
-    inserting = None if insert is None else Inserting(parse_motifs(insert), neutral, reach, backgrounds)
+    inserting = (
+        None
+        if insert is None
+        else Inserting(parse_motifs(insert), neutral or "shuffled", 60 if reach is None else reach, backgrounds or 50)
+    )
     inputs = open_inputs(input, genome, classifier.config.window)
     with counting("Perturbing", "sequences") as advance:
         said = perturb_file(

@@ -35,6 +35,8 @@ def report(
     from basewise.report.page import write_page
     from basewise.report.pretrain import is_pretraining
 
+    if (genome is not None or model is not None) and not any((folder / "summary.json").is_file() for folder in folders):
+        raise BasewiseError("--genome and --model are of scans, and none of the folders is one; leave them out")
     chapters = [_chapter(folder, genome, model) for folder in folders]
     runs = [folder for folder in folders if (folder / "results.json").is_file() and not is_pretraining(folder)]
     comparison = compare_chapter(runs)

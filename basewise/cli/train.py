@@ -74,7 +74,17 @@ def train(
     if folds is not None:
         if is_cohort(path):
             raise BasewiseError("--folds is for datasets of sequences; a cohort has splits of its own")
-        _train_folds(resolved, open_dataset(path), output, folds, (fold_by or FoldBy.random).value, _seeds(seeds), resume=resume, force=force, device=device)
+        _train_folds(
+            resolved,
+            open_dataset(path),
+            output,
+            folds,
+            (fold_by or FoldBy.random).value,
+            _seeds(seeds),
+            resume=resume,
+            force=force,
+            device=device,
+        )
         return
     if seeds is not None:
         raise BasewiseError("--seeds belongs to --folds; for one run take --set train.seed=N")
@@ -119,21 +129,21 @@ def _train_folds(recipe: Any, dataset: Any, output: Path, folds: int, by: str, s
 def resolve(recipe: str | None, data: Path | None, backbone: str | None, init: str | None, settings: list[str], *, kind_of: Any) -> Any:
     """Return the recipe with the command line applied: a given one, or the default one for --data and --backbone."""
     from basewise.recipes.schema import apply_overrides, load_recipe, recipe_from
+    from basewise.recipes.unused import FITTED
 
     if recipe is None:
         if data is None or backbone is None:
             raise BasewiseError("give a recipe, or --data DATASET with --backbone NAME; basewise train --help shows examples")
         manifest = kind_of(data)
         individual = manifest.get("kind") == "individual"
+        long = {"steps": 1} if backbone in FITTED else {"epochs": 5, "patience": 5}
         base = recipe_from(
             {
                 "name": f"{backbone} on {data.name}",
                 "task": str(manifest.get("task") or "custom"),
                 "backbone": {"name": backbone},
                 "head": {"kind": manifest.get("kind", "sequence")} | ({"labels": manifest["labels"]} if individual else {}),
-                "train": {"steps": 2000, "batch_size": 16, "validate_every": 100, "patience": 10}
-                if individual
-                else {"epochs": 5, "patience": 5},
+                "train": {"steps": 2000, "batch_size": 16, "validate_every": 100, "patience": 10} if individual else long,
             },
             "the default recipe",
         )

@@ -69,7 +69,9 @@ def predict(
     if threshold is not None and not 0 <= threshold <= 1:
         raise BasewiseError(f"--threshold is {threshold}, expected a ratio of groups, 0 to 1")
     if threshold is not None and not binary:
-        raise BasewiseError(f"--threshold is for two labels, {run} answers {len(opened.labels)}: the label with most votes wins; leave it out")
+        raise BasewiseError(
+            f"--threshold is for two labels, {run} answers {len(opened.labels)}: the label with most votes wins; leave it out"
+        )
     judges = (opened.samples["split"] == "val") & (opened.samples["label"] >= 0)
     if binary and threshold is None and not judges.any():
         raise BasewiseError(

@@ -11,7 +11,7 @@ import pandas as pd
 from basewise.datasets.cohort import refuse_cohort
 from basewise.datasets.table import EXAMPLES_FILE, UNLABELLED, Kind, kind_of, read_examples, write_examples
 from basewise.errors import BasewiseError
-from basewise.files import prepare_output_folder, read_json, sha256_of, write_json
+from basewise.files import MARKER, prepare_output_folder, read_json, sha256_of, write_json
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_KEYS = ("task", "kind", "counts")  # what readers may rely on; `basewise build` writes many more
@@ -54,7 +54,7 @@ def refuse_existing(folder: str | Path, *, force: bool) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise BasewiseError(f"output {folder} is a file, expected a folder; choose another -o")
-    if folder.is_dir() and any(folder.iterdir()) and not force:
+    if folder.is_dir() and any(child.name != MARKER for child in folder.iterdir()) and not force:
         raise BasewiseError(f"output folder {folder} exists and is not empty; choose another -o or add --force to replace it")
 
 

@@ -44,6 +44,8 @@ def canonical_kmers(sequence: str, k: int = K) -> Ints:
 
 def similar_pairs(sequences: Sequence[str], *, k: int = K, share: float = SHARE, common: int = COMMON) -> tuple[Ints, Ints]:
     """Return (i, j), i < j, int64, of all pairs of sequences that share at least `share` of the smaller one's canonical k-mers."""
+    if not 0 < share <= 1:
+        raise BasewiseError(f"share is {share}, expected a share of k-mers, above 0 and at most 1")
     sets = [canonical_kmers(sequence, k) for sequence in sequences]
     sizes = np.array([len(s) for s in sets], dtype=np.int64)
     owner, kmer = np.repeat(np.arange(len(sets)), sizes), np.concatenate(sets) if sets else np.empty(0, np.int64)

@@ -2,7 +2,8 @@
 
 Two ways. Dense: a backbone that knows its `reach` (convnet, pyramid) encodes long stretches once; the engine does it. Windows: any
 other backbone reads windows of one length that overlap, and a base takes its answer from the window in which it stands most
-centrally; a model of kind "sequence" answers a window as a whole, and its most central bases take that answer.
+centrally; a model of kind "sequence" answers a window as a whole, and its most central bases take that answer (with a stride of 1
+each base that of the window whose base ``window // 2`` it is, as its strand reads: what `predict` says of a 1-bp interval).
 
 Windows start at multiples of `stride` on every contig, the last one ends with the contig, and they are read in groups counted from the
 contig's first base: a base gets the same bits whoever asks, whatever the tile.
@@ -77,10 +78,14 @@ def _dense(ready: engine.Scorer, cell: int, stretch: Stretch, strand: int) -> Fl
 
 
 class Windows:
-    """Where the windows of a contig stand, and which bases each of them answers for."""
+    """Where the windows of a contig stand, and which bases each of them answers for.
 
-    def __init__(self, length: int, window: int, stride: int) -> None:
+    Of two windows in which a base stands equally centrally the later one answers, or the `earlier`.
+    """
+
+    def __init__(self, length: int, window: int, stride: int, *, earlier: bool = False) -> None:
         self.window, self.stride, self.last = window, stride, max(length - window, 0)
+        self.earlier = earlier
         self.length = length
         self.count = 1 + -(-self.last // stride)
 
@@ -90,7 +95,7 @@ class Windows:
 
     def lower(self, number: Positions) -> Positions:
         """Return the first base that windows answer for, up to that of the next: those nearer to their center than to another's."""
-        between = (self.start(number - 1) + self.start(number) + self.window) // 2
+        between = (self.start(number - 1) + self.start(number) + self.window + self.earlier) // 2
         return np.where(number <= 0, 0, np.where(number >= self.count, self.length, between))
 
     def over(self, start: int, end: int) -> tuple[int, int]:
@@ -115,7 +120,9 @@ class Reader:
 
     def answer(self, stretch: Stretch, strand: int) -> Floats:
         """Return the probability of each base of a stretch on a strand, NaN where no window of its group holds a wanted base."""
-        windows = Windows(stretch.length, self.window, self.stride)
+        # a window as a whole is about its base window // 2, as its strand reads
+        earlier = self.classifier.config.kind == "sequence" and strand > 0
+        windows = Windows(stretch.length, self.window, self.stride, earlier=earlier)
         first, after = windows.over(stretch.start, stretch.end)
         answers = np.full(stretch.end - stretch.start, np.nan, np.float32)
         for low in range(first // self.group * self.group, after, self.group):

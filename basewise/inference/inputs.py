@@ -78,6 +78,8 @@ def open_inputs(path: str | Path, genome: str | Path | None = None, window: int 
     """
     path = Path(path)
     refuse_cohort(path, "a file of sequences or intervals")
+    if path.is_dir():
+        raise BasewiseError(f"input {path} is a folder; expected a file: FASTA, CSV, TSV, Parquet or BED")
     if not path.is_file():
         raise BasewiseError(f"input {path} does not exist; expected FASTA, CSV, TSV, Parquet or BED")
     kind = _format(path)

@@ -46,6 +46,28 @@ _FIELDS: dict[str, pa.DataType] = {
 }
 
 
+# the settings that a method reads, beside seed and batch_size
+READ: dict[str, tuple[str, ...]] = {
+    "ig": ("baseline", "steps", "tolerance"),
+    "smoothgrad": ("samples", "sd", "signed"),
+    "ig-smoothgrad": ("baseline", "steps", "tolerance", "samples", "sd"),
+    "inputxgrad": (),
+    "ism": ("around",),
+}
+
+
+def check_settings(method: str, settings: Settings) -> None:
+    """Refuse settings that the method would not read: whoever gave them expects another answer."""
+    plain = Settings()
+    named = sorted({name for names in READ.values() for name in names})
+    idle = [name for name in named if name not in READ[method] and getattr(settings, name) != getattr(plain, name)]
+    if idle:
+        readers = [name for name, read in READ.items() if idle[0] in read]
+        raise BasewiseError(
+            f"method {method} does not read {', '.join(idle)}: leave it out, or take a method that does ({', '.join(readers)})"
+        )
+
+
 @dataclass(frozen=True)
 class Asked:
     """What is asked of a file: method, target, settings; `only_tp` explains true positives only (the others keep a row without scores)."""
@@ -74,6 +96,7 @@ def explain_file(
     """
     check_method(asked.method)
     asked.settings.check()
+    check_settings(asked.method, asked.settings)
     target = parse_target(asked.target, classifier.config)
     where = check_device(asked.device)
     if (target.needs_labels or asked.only_tp) and "label" not in inputs.columns:

@@ -310,7 +310,9 @@ class Recipe(_Section):
             return self
         t, plain = self.train, Train(steps=1)
         strange = [f"train.{key}" for key in NOT_FOR_PRETRAINING if getattr(t, key) != getattr(plain, key)]
-        strange += [f"data.{key}" for key in Data.model_fields if key not in ("path", "val_chroms", "test_chroms") and self.data.model_dump()[key]]
+        strange += [
+            f"data.{key}" for key in Data.model_fields if key not in ("path", "val_chroms", "test_chroms") and self.data.model_dump()[key]
+        ]
         plain_sections = {"lora": None, "head": Head(), "chunks": Chunks(), "evaluate": Evaluate(), "fewshot": None, "folds": None}
         strange += [name for name, default in plain_sections.items() if getattr(self, name) != default]
         if strange:

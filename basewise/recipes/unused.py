@@ -56,13 +56,21 @@ RULES: tuple[tuple[str, Reads, str], ...] = (
     ("train.plateau_patience", _plateau, 'is for train.scheduler "plateau"'),
     ("train.lr", lambda r: not r.train.phases, "with train.phases, the rate is that of each phase"),
     ("train.augment", lambda r: not _individual(r), 'head.kind is "individual": chunks are drawn anew for every group and not augmented'),
-    ("train.eval_batch_size", lambda r: not _individual(r), 'head.kind is "individual": chunks are embedded as many at a time as memory has room'),
+    (
+        "train.eval_batch_size",
+        lambda r: not _individual(r),
+        'head.kind is "individual": chunks are embedded as many at a time as memory has room',
+    ),
     ("train.augment.mirror_shift", _base, 'moves labels of bases, for head.kind "base"'),
     ("train.augment.n_mask_keep", lambda r: r.train.augment.n_mask > 0, "is for masked flanks: give train.augment.n_mask"),
     ("train.augment.mutate", lambda r: not _cropped(r) or r.train.flank > 0, "mutates the flanks of crops: give train.flank"),
     ("evaluate.threshold", _binary_sequences, "is for two labels of sequences or bases; groups of individuals vote at 0.5"),
     ("evaluate.prevalence", _binary_sequences, "is for two labels of sequences or bases"),
-    ("evaluate.calibrate", lambda r: not _individual(r) or r.evaluate.calibrate == "none", 'groups of individuals vote uncalibrated: "none"'),
+    (
+        "evaluate.calibrate",
+        lambda r: not _individual(r) or r.evaluate.calibrate == "none",
+        'groups of individuals vote uncalibrated: "none"',
+    ),
     ("chunks", _individual, 'is for head.kind "individual"'),
 )
 

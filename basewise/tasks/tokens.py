@@ -4,6 +4,7 @@ Windows stand on a grid of every contig. A window that holds a labelled base is 
 and `ratio` negatives are drawn for each. Labels are of the position, not of a strand: rows have strand "." and read as the genome does.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,7 +48,12 @@ class TokenOptions:
         for name, value, known in (("task", self.task, tuple(TASKS)), ("overlap", self.overlap, OVERLAPS), ("split", self.split, SPLITS)):
             if value not in known:
                 raise BasewiseError(f"{name} is {value!r}, expected one of {', '.join(known)}.{did_you_mean(value, known)}")
-        if self.window < 1 or (self.stride is not None and not 0 < self.stride <= self.window) or self.flank < 0 or self.ratio < 0:
+        if (
+            self.window < 1
+            or (self.stride is not None and not 0 < self.stride <= self.window)
+            or self.flank < 0
+            or not 0 <= self.ratio < math.inf
+        ):
             raise BasewiseError(
                 f"window {self.window}, stride {self.stride}, flank {self.flank}, ratio {self.ratio}: expected window >= 1, "
                 "1 <= stride <= window, flank >= 0 and ratio >= 0"

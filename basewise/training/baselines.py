@@ -77,9 +77,7 @@ def fit(
 ) -> dict[str, Any]:
     """Do what the recipe's backbone asks for: rules are calibrated, k-mers get a logistic regression, all else is trained."""
     if recipe.fewshot is not None:
-        raise BasewiseError(
-            f"recipe {recipe.name} has a section [fewshot] and trains nothing: it is one for `basewise reproduce`; or take `basewise fewshot`"
-        )
+        raise BasewiseError(f"recipe {recipe.name} has a section [fewshot] and trains nothing; use `basewise reproduce` or `fewshot`")
     if recipe.backbone.name == "rules":
         return _settle_rule(recipe, dataset, Path(run_folder), resume=resume, force=force)
     if recipe.backbone.name == "kmers":
@@ -94,10 +92,10 @@ def _train_kmer_lr(recipe: Recipe, dataset: Dataset, folder: Path, *, resume: bo
     parts = {split: part for split, part in examples.groupby("split") if split in ("train", "val")}
     if "train" not in parts:
         raise BasewiseError('the dataset has no example in split "train"')
+    classifier = new_classifier(recipe, dataset.manifest.get("window"))
     found = runs.begin(folder, recipe, resume=resume, force=force, first=True)
     if found is not None:
         return found
-    classifier = new_classifier(recipe, dataset.manifest.get("window"))
     config: Any = classifier.backbone.config  # type: ignore[attr-defined]
     split = {name: (part["sequence"].tolist(), part["label"].to_numpy(np.int64)) for name, part in parts.items()}
     wall, cpu = time.perf_counter(), time.process_time()
@@ -113,10 +111,10 @@ def _settle_rule(recipe: Recipe, dataset: Dataset, folder: Path, *, resume: bool
     if recipe.kind != "base" or len(recipe.head.labels) != 2:
         raise BasewiseError(f"{recipe.name} scores bases: it is for base-level datasets of two labels (basewise build zdna|g4|tokens)")
     examples = prepare_examples(recipe, dataset)
+    classifier = new_classifier(recipe, dataset.manifest.get("window"))
     found = runs.begin(folder, recipe, resume=resume, force=force, first=True)
     if found is not None:
         return found
-    classifier = new_classifier(recipe, dataset.manifest.get("window"))
     linear: Any = classifier.head.linear
     linear.weight.fill_(1.0)
     linear.bias.zero_()

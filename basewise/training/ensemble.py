@@ -77,6 +77,7 @@ def ensemble(run_folders: Sequence[Path], dataset: Dataset, output: Path, *, hal
     examples = prepare_examples(recipe, dataset)
     runs.open_run(output, recipe, resume=False, force=force)
     verdicts, predictions = finish.settle(recipe, joined, examples, recipe.train.eval_batch_size or 4 * recipe.train.batch_size)
+    complete = finish.judge_complete(recipe, joined, examples, recipe.train.eval_batch_size or 4 * recipe.train.batch_size)
     members = [_member(folder) for folder in run_folders]
     results = {
         "recipe": recipe.name,
@@ -90,7 +91,8 @@ def ensemble(run_folders: Sequence[Path], dataset: Dataset, output: Path, *, hal
         "threshold": joined.config.threshold,
         "calibration": joined.config.calibration.model_dump(),
         "splits": verdicts,
-        "expected": finish.compare(recipe, verdicts),
+        **({"complete": complete} if complete else {}),
+        "expected": finish.compare(recipe, {**verdicts, "complete": complete}),
     }
     return write_run(output, recipe, joined, results, predictions, dataset, half=half, members=members)
 

@@ -19,6 +19,7 @@ from basewise.training.build import new_backbone
 from basewise.training.folds import over_folds
 
 FEWSHOT = "fewshot.json"
+INITS = ("pretrained", "random")
 METHODS = ("prototype", "knn", "probe")
 NEIGHBOURS = (1, 5, 15, 51)  # tried on the validation part
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # sklearn's C, tried on the validation part
@@ -62,6 +63,10 @@ def fewshot(
             f"expected backbones, methods among {', '.join(METHODS)}, shots and repeats of 1 or more; "
             f"got {list(methods)}, {shots}, {repeats}.{hint}"
         )
+    if init not in INITS:
+        raise BasewiseError(f"init is {init!r}, expected {' or '.join(INITS)}: a folder with weights is named as a backbone")
+    if init != "pretrained" and not any(_in_catalog(name) for name in backbones):
+        raise BasewiseError(f"init {init!r} is for catalog names, but {', '.join(backbones)} has weights of its own; leave init out")
     examples = dataset.examples
     if dataset.kind != "sequence" or not set(examples["label"]) <= {-1, 0, 1}:
         raise BasewiseError(f"{dataset.path}: few-shot classification is for sequences labelled 0 and 1")
@@ -111,10 +116,14 @@ def _unit(vectors: Floats) -> Probabilities:
     return unit
 
 
-def _embedder(name: str, init: str) -> Embedder:
+def _in_catalog(name: str) -> bool:
     from basewise.backbones import catalog
 
-    if Path(name).exists() or name not in catalog.entries():
+    return name in catalog.entries() and not Path(name).exists()
+
+
+def _embedder(name: str, init: str) -> Embedder:
+    if not _in_catalog(name):
         return load_embedder(name)
     import torch
 

@@ -129,15 +129,16 @@ def train_individuals(
     """Train on a cohort and write the run folder, as `basewise.training.train.train` does for datasets; returns what results.json holds."""
     loop.check_metric(recipe)
     check_cohort(recipe, cohort)
+    known = cohort.samples[cohort.samples["label"] >= 0]
+    loop.check_examples(recipe, known)
     placement = Placement(device, recipe.train.precision)
     folder = Path(run_folder)
+    classifier, total = beginner(recipe, recipe.chunks.length)  # before the folder is begun: what cannot be built leaves none
     found = runs.begin(folder, recipe, resume=resume, force=force, first=placement.rank == 0)
     if found is not None:
         return found
     placement.wait()
-    classifier, total = beginner(recipe, recipe.chunks.length)
     source = GroupSource(recipe, cohort, classifier, placement.device)
-    known = cohort.samples[cohort.samples["label"] >= 0]
     trainer = loop.start(recipe, classifier, known, folder, placement, source)
     loop.run(trainer, progress)
     return _finish(trainer, cohort, total) if placement.rank == 0 else {}

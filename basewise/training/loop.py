@@ -109,9 +109,6 @@ def start(
     """
     train_part = examples[examples["split"] == "train"]
     corpus = make_corpus(train_part if groups is None else train_part.iloc[:0].assign(sequence=""), recipe.kind)
-    if train_part.empty:
-        raise BasewiseError('the dataset has no example in split "train"')
-    check_labels(recipe, examples)
     order = epoch_order(corpus, recipe.train.seed, 0, recipe.train.negatives_per_positive) if groups is None else range(groups.epoch)
     plan = make_plan(recipe, len(order))
     classifier.to(placement.device)
@@ -131,8 +128,10 @@ def start(
     return Trainer(recipe, folder, classifier, placement, corpus, validation, plan, optimizer, average, progress, log, trainable, groups)
 
 
-def check_labels(recipe: Recipe, examples: pd.DataFrame) -> None:
-    """Refuse labels outside those the head has."""
+def check_examples(recipe: Recipe, examples: pd.DataFrame) -> None:
+    """Refuse a dataset without split "train", and labels outside those the head has."""
+    if not (examples["split"] == "train").any():
+        raise BasewiseError('the dataset has no example in split "train"')
     if recipe.kind == "base":
         values = np.unique(np.concatenate([np.unique(np.asarray(row)) for row in examples["label"]]))
     else:

@@ -26,6 +26,8 @@ from basewise.training.schedules import Plateau
 
 State = dict[str, Tensor]
 
+AFTERWARDS = ("evaluate", "expected", "source")  # sections that no step of a training reads
+
 
 @dataclass
 class Progress:
@@ -44,24 +46,32 @@ class Progress:
 def open_run(folder: str | Path, recipe: Recipe, *, resume: bool, force: bool) -> Path:
     """Return the run folder with recipe.toml in it: new and empty, or with `resume` the one begun with the same recipe.
 
+    What comes after the training (AFTERWARDS) may be another one while the run is not finished: recipe.toml is then written anew.
     `resume` of a folder that does not exist starts one. BasewiseError when a folder is in the way or its recipe is another one.
     """
     folder = Path(folder)
     if resume and (folder / "recipe.toml").is_file():
         begun = load_recipe(folder / "recipe.toml")
-        different = _differences(begun.model_dump(mode="json"), recipe.model_dump(mode="json"))
+        later = set() if is_finished(folder) else set(AFTERWARDS)
+        different = _differences(begun.model_dump(mode="json", exclude=later), recipe.model_dump(mode="json", exclude=later))
         if different:
             raise BasewiseError(f"{folder} was begun with another recipe ({'; '.join(different)}); resume with the same, or start a new -o")
         for left_over in folder.glob(".partial-*"):
             shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+        if recipe != begun:
+            _write_recipe(folder, recipe)
         return folder
     if resume and folder.is_dir() and {p.name for p in folder.iterdir()} <= {MARKER}:
         force = True
     prepare_output_folder(folder, force=force)
     (folder / "checkpoints").mkdir()
+    _write_recipe(folder, recipe)
+    return folder
+
+
+def _write_recipe(folder: Path, recipe: Recipe) -> None:
     with atomic_path(folder / "recipe.toml") as path:
         path.write_text(recipe_to_toml(recipe), encoding="utf-8")
-    return folder
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:

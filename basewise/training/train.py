@@ -42,13 +42,14 @@ def train(
     """
     loop.check_metric(recipe)
     examples = prepare_examples(recipe, dataset)
+    loop.check_examples(recipe, examples)
     placement = Placement(device, recipe.train.precision)
     folder = Path(run_folder)
+    classifier, total = beginner(recipe, dataset.manifest.get("window"))  # before the folder is begun: what cannot be built leaves none
     found = runs.begin(folder, recipe, resume=resume, force=force, first=placement.rank == 0)
     if found is not None:
         return found
     placement.wait()
-    classifier, total = beginner(recipe, dataset.manifest.get("window"))
     trainer = loop.start(recipe, classifier, examples, folder, placement)
     loop.run(trainer, progress)
     return _finish(trainer, dataset, examples, total) if placement.rank == 0 else {}
@@ -84,7 +85,10 @@ def _finish(trainer: loop.Trainer, dataset: Dataset, examples: pd.DataFrame, tot
     recipe, folder, done = trainer.recipe, trainer.folder, trainer.progress
     classifier, counts = best_of(trainer)
     batch_size = recipe.train.eval_batch_size or 4 * recipe.train.batch_size
-    verdicts, predictions = finish.settle(recipe, classifier, examples, batch_size)
+    try:
+        verdicts, predictions = finish.settle(recipe, classifier, examples, batch_size)
+    except BasewiseError as error:
+        raise BasewiseError(f"{error} (the training is done and kept: --resume finishes it, also with another [evaluate])") from error
     complete = finish.judge_complete(recipe, classifier, examples, batch_size)
     results = {
         "recipe": recipe.name,

@@ -327,6 +327,10 @@ def test_centers_can_be_left_as_they_are(world, tmp_path):
         ("gene", ("--test-chroms", "chrom9"), "'chrom9' is not in genome"),
         ("gene", ("--test-chroms", "tiny"), "'tiny' has no annotated site"),
         ("scan", ("--level", "base", "--window", "100", "--flank", "50"), "leave nothing to score"),
+        ("gene", ("--negatives-per-positive", "5"), "negatives_per_positive is 5, which nothing reads with gene negatives"),
+        ("gene", ("--complete-eval", "--background", "3"), "background is 3, .*; complete_eval is True, which nothing reads"),
+        ("scan", ("--flank", "10"), "flank is 10, which nothing reads with scan negatives at level 'sequence'"),
+        ("scan", ("--level", "base", "--negatives-per-positive", "all"), "negatives_per_positive is None, which nothing reads"),
         ("gene", ("--exclusion", "100000"), "no example could be built.*no negative left"),
     ],
 )

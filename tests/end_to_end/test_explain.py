@@ -148,7 +148,8 @@ CHANGES = [
 def test_flags_change_the_scores(place, tmp_path, model, data, flags):
     data = data.replace("s.csv", "few.csv")
     run("explain", place / model, place / data, "-o", tmp_path / "a", "--steps", 8)
-    run("explain", place / model, place / data, "-o", tmp_path / "b", "--steps", 8, *flags)
+    steps = [] if {"smoothgrad", "inputxgrad", "ism"} & set(flags) else ["--steps", 8]  # those have no steps
+    run("explain", place / model, place / data, "-o", tmp_path / "b", *steps, *flags)
     one, other = (pq.read_table(tmp_path / name / "attributions.parquet").to_pandas() for name in "ab")
     assert one["sequence"].tolist() == other["sequence"].tolist()
     assert any(b is None or not np.allclose(a, b, atol=1e-6) for a, b in zip(one["scores"], other["scores"], strict=True))

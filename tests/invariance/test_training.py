@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 
 from basewise.datasets.folder import open_dataset
 from basewise.errors import BasewiseError
-from basewise.recipes.schema import apply_overrides, recipe_from, recipe_to_toml
+from basewise.recipes.schema import apply_overrides, load_recipe, recipe_from, recipe_to_toml
 from basewise.testing.datasets import planted_dataset
 from basewise.testing.runs import KilledError, killer, same, weights
 from basewise.training.train import train
@@ -119,6 +120,36 @@ def test_resume_refuses_another_recipe_and_leaves_a_finished_run_alone(dataset, 
         train(recipe(), dataset, tmp_path / "r")
 
 
+def test_a_threshold_out_of_reach_costs_no_training(dataset, tmp_path):
+    r = recipe(epochs=1)
+    with pytest.raises(BasewiseError, match=r"reaches precision 1\.0 .*--resume finishes it"):
+        train(apply_overrides(r, ['evaluate.threshold="precision=1.0"', 'train.metric="loss"']), _shuffled(dataset), tmp_path / "run")
+    trained = (tmp_path / "run" / "checkpoints" / "last.pt").stat().st_mtime_ns
+    again = train(apply_overrides(r, ['train.metric="loss"']), _shuffled(dataset), tmp_path / "run", resume=True)
+    assert again["steps"] == 9
+    assert trained
+    assert load_recipe(tmp_path / "run" / "recipe.toml").evaluate.threshold == "max_f1"
+    with pytest.raises(BasewiseError, match=r"evaluate\.threshold was 'max_f1', is 'max_mcc'"):
+        train(apply_overrides(r, ['train.metric="loss"', "evaluate.threshold=max_mcc"]), dataset, tmp_path / "run", resume=True)
+
+
+def _shuffled(dataset):
+    """Return the dataset with a negative of every positive's sequence: no threshold is always right."""
+    twins = dataset.examples.assign(label=1 - dataset.examples["label"])
+    return replace(dataset, examples=pd.concat([dataset.examples, twins], ignore_index=True))
+
+
+@pytest.mark.parametrize(
+    "backbone", [{"name": "convnett"}, {"name": "convnet", "config": {"width": 0}}, {"name": "convnet", "init": "nope"}]
+)
+def test_what_cannot_be_built_leaves_no_folder_in_the_way(dataset, tmp_path, backbone):
+    with pytest.raises(BasewiseError):
+        train(recipe(backbone), dataset, tmp_path / "run")
+    with pytest.raises(BasewiseError, match='no example in split "train"'):
+        train(recipe(), replace(dataset, examples=dataset.examples.assign(split="val")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_checkpoint_is_said(dataset, tmp_path):
     with pytest.raises(KilledError):
         train(recipe(), dataset, tmp_path / "r", progress=killer(8))
@@ -194,8 +225,6 @@ def test_bad_settings_are_one_line(dataset, tmp_path, settings, said):
 
 
 def test_data_that_do_not_fit_are_refused(dataset, tmp_path):
-    from dataclasses import replace
-
     three = replace(dataset, examples=dataset.examples.assign(label=2))
     with pytest.raises(BasewiseError, match=r"labels \[2\] are outside 0..1"):
         train(recipe(), three, tmp_path / "r")
@@ -209,8 +238,6 @@ def test_data_that_do_not_fit_are_refused(dataset, tmp_path):
 
 
 def test_negatives_per_positive_and_unknown_labels(dataset, tmp_path):
-    from dataclasses import replace
-
     examples = dataset.examples.copy()
     examples.loc[examples.index[:10], "label"] = -1
     result = train(recipe(negatives_per_positive=0.5, epochs=1), replace(dataset, examples=examples), tmp_path / "r")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from basewise.evaluation.metrics import binary_metrics
 from basewise.inference.embed import Embedder, embed_sequences
 from basewise.recipes.schema import Backbone, recipe_from
 from basewise.testing.datasets import planted_dataset
+from basewise.training.baselines import fit
 from basewise.training.build import new_backbone
 from basewise.training.fewshot import fewshot, prototype_probabilities
 from basewise.training.train import train
@@ -87,10 +89,27 @@ def test_separable_embeddings_are_classified(motif, tmp_path):
     [
         ({"shots": 1000}, "ask for fewer"),
         ({"methods": ["prob"]}, "Did you mean 'probe'"),
-        ({"backbones": ["hyenadna-tiny"]}, "hyenadna-tiny"),
+        ({"backbones": ["hyenadna-tiny"], "init": "pretrained"}, "hyenadna-tiny"),
+        ({"init": "randm"}, "expected pretrained or random"),
+        ({"backbones": ["some/run"]}, "init 'random' is for catalog names"),
     ],
 )
 def test_bad_questions_are_one_line(motif, tmp_path, settings, said):
     values = {"backbones": ["hyenadna-tiny-1k"], "init": "random", **settings}
     with pytest.raises(BasewiseError, match=said):
         fewshot(open_dataset(motif), values.pop("backbones"), tmp_path / "few", **values)
+
+
+def test_one_class_alone_is_one_line(motif, tmp_path):
+    dataset = open_dataset(motif)
+    one = replace(dataset, examples=dataset.examples[dataset.examples["label"] == 1])
+    with pytest.raises(BasewiseError, match=r"holds labels \[1\], expected examples of both 0 and 1"):
+        fewshot(one, ["hyenadna-tiny-1k"], tmp_path / "few", init="random")
+    assert not (tmp_path / "few").exists()
+
+
+def test_a_few_shot_recipe_is_not_trained(motif, tmp_path):
+    recipe = recipe_from({"name": "few", "backbone": {"name": "convnet"}, "train": {"epochs": 1}, "fewshot": {}}, "few")
+    with pytest.raises(BasewiseError, match=r"section \[fewshot\] and trains nothing"):
+        fit(recipe, open_dataset(motif), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -13,7 +13,7 @@ from basewise.errors import BasewiseError
 from basewise.genome.alphabet import reverse_complement
 from basewise.recipes.schema import recipe_from
 from basewise.testing.datasets import planted_dataset
-from basewise.training.folds import aggregate, train_folds
+from basewise.training.folds import aggregate, over_folds, train_folds
 
 RNG = np.random.default_rng(5)
 
@@ -101,6 +101,30 @@ def test_mean_sd_and_interval_against_scipy():
     assert row["f1"] == pytest.approx({"mean": np.mean(values), "sd": np.std(values, ddof=1), "low": low, "high": high, "n": 5})
     assert row["mcc"] == {"mean": None, "sd": None, "low": None, "high": None, "n": 0}
     assert aggregate([{"f1": 0.5}])["f1"]["low"] is None
+
+
+def test_seeds_of_a_fold_count_as_one_observation():
+    values = [[0.7, 0.8], [0.6, 0.64], [0.9, 0.7]]
+    rows = [{"fold": k, "seed": s, "metrics": {"f1": v, "mcc": None}} for k, fold in enumerate(values) for s, v in enumerate(fold)]
+    means, every = np.mean(values, axis=1), np.ravel(values)
+    low, high = stats.t.interval(0.95, 2, loc=means.mean(), scale=stats.sem(means))
+    expected = {"mean": means.mean(), "sd": means.std(ddof=1), "low": low, "high": high, "n": 3, "sd_of_runs": every.std(ddof=1)}
+    assert over_folds(rows)["f1"] == pytest.approx(expected)
+    alone = [row for row in rows if row["seed"] == 0]
+    assert over_folds(alone) == aggregate([row["metrics"] for row in alone])
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5, float("nan")])
+def test_shares_that_cannot_be_are_refused(share):
+    with pytest.raises(BasewiseError, match="above 0 and at most 1"):
+        leakage(table([("ACGT", "train", 1), ("ACGA", "test", 0)]), share=share)
+
+
+def test_fewer_examples_than_folds(tmp_path):
+    dataset = open_dataset(planted_dataset(tmp_path / "motif", n=4))
+    recipe = recipe_from({"name": "toy", "backbone": {"name": "convnet"}, "train": {"epochs": 1}}, "toy")
+    with pytest.raises(BasewiseError, match="4 examples do not make 5 folds"):
+        train_folds(recipe, dataset, tmp_path / "a", 5)
 
 
 def test_folds_are_runs_and_go_on_one_by_one(tmp_path):

@@ -95,7 +95,7 @@ INDIVIDUAL = {"kind": "individual"}
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"train": {"steps": 1, "crop": 8}}, "train.crop is 8, but is for head.kind \"base\""),
+        ({"train": {"steps": 1, "crop": 8}}, 'train.crop is 8, but is for head.kind "base"'),
         ({"train": {"steps": 1, "flank": 8}}, "give train.crop"),
         ({"train": {"steps": 1, "positive_share": 0.1}}, "give train.crop"),
         ({"train": {"steps": 1, "crop": 8, "augment": {"mutate": 0.1}}, "head": {"kind": "base"}}, "give train.flank"),
@@ -104,10 +104,10 @@ INDIVIDUAL = {"kind": "individual"}
         ({"train": {"steps": 1, "augment": {"reverse_complement": 0.5}}, "head": INDIVIDUAL}, "train.augment is given"),
         ({"train": {"steps": 1, "augment": {"reverse_complement": 0.5, "mirror_shift": -1}}}, "moves labels of bases"),
         ({"train": {"steps": 1, "augment": {"n_mask_keep": 7}}}, "train.augment.n_mask"),
-        ({"train": {"steps": 1, "loss": "focal", "pos_weight": 2}}, "for train.loss \"bce\""),
-        ({"train": {"steps": 1, "class_weights": [1, 2]}}, "for train.loss \"weighted_ce\""),
+        ({"train": {"steps": 1, "loss": "focal", "pos_weight": 2}}, 'for train.loss "bce"'),
+        ({"train": {"steps": 1, "class_weights": [1, 2]}}, 'for train.loss "weighted_ce"'),
         ({"train": {"steps": 1, "loss": "weighted_ce", "class_weights": [1, 2, 3]}}, "train.class_weights are 3, but head.labels are 2"),
-        ({"train": {"steps": 1, "plateau_cut": 0.5}}, "train.scheduler \"plateau\""),
+        ({"train": {"steps": 1, "plateau_cut": 0.5}}, 'train.scheduler "plateau"'),
         ({"train": {"lr": 1e-4, "phases": [{"epochs": 1, "lr": 1e-3}]}}, "the rate is that of each phase"),
         ({"train": {"steps": 1}, "head": {"kind": "base", "pool": "cls"}}, "bases are not pooled"),
         ({"train": {"steps": 1}, "head": {"interpolate": True}}, "head.interpolate is True"),
@@ -138,7 +138,7 @@ def test_settings_that_nothing_would_read_are_refused(sections, said):
 
 @pytest.mark.parametrize("threshold", ["max_f2", "precision=half", "recall=2", 7, -0.1, "0.5x", "max_f1=1"])
 def test_a_threshold_rule_that_nobody_knows_is_refused_before_training(threshold):
-    with pytest.raises(BasewiseError, match="evaluate.threshold"):
+    with pytest.raises(BasewiseError, match=r"evaluate\.threshold"):
         recipe_from({**MINIMAL, "evaluate": {"threshold": threshold}}, "r")
 
 

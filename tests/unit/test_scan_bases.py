@@ -23,8 +23,9 @@ from basewise.genome.tracks import read_bigwig
 from basewise.inference import engine, scan
 from basewise.inference.base_answers import Windows
 from basewise.inference.base_merge import INTERVAL_COLUMNS, join_runs
+from basewise.inference.inputs import open_inputs
 from basewise.inference.merge_shards import merge_shards
-from basewise.inference.predict import predict_sequences
+from basewise.inference.predict import predict_file, predict_sequences
 from basewise.inference.scan import ScanOptions
 from basewise.testing.families import tiny_family
 from basewise.testing.genomes import random_genome, write_fasta
@@ -88,6 +89,7 @@ def read_intervals(out):
 
 def reference(classifier, bases, window, stride, strand=1):
     """Return the probability of each base by the plainest way there is: the window in which it stands most centrally, by `score_logits`."""
+    earlier = classifier.config.kind == "sequence" and strand > 0  # its base window // 2, as the strand reads
     starts = sorted({*range(0, max(len(bases) - window, 0), stride), max(len(bases) - window, 0)})
     windows = [bases[start : start + window] for start in starts]
     turned = windows if strand > 0 else [reverse_complement(w) for w in windows]
@@ -95,7 +97,7 @@ def reference(classifier, bases, window, stride, strand=1):
     result = np.empty(len(bases), np.float32)
     for base in range(len(bases)):
         away = [abs(base + 0.5 - (start + window / 2)) for start in starts]
-        row = len(away) - 1 - int(np.argmin(away[::-1]))  # of equally central windows the later one
+        row = int(np.argmin(away)) if earlier else len(away) - 1 - int(np.argmin(away[::-1]))  # else of equally central ones the later
         within = base - starts[row]
         p = np.atleast_1d(answers[row])
         result[base] = p[0] if len(p) == 1 else p[within if strand > 0 else len(windows[row]) - 1 - within]
@@ -116,6 +118,22 @@ def test_windows_answer_the_bases_at_their_center(place, tmp_path, name, strand)
             expected = reference(classifier, bases, window, stride, 1 if strand == "+" else -1)
             expected[codes(bases) == N_CODE] = np.nan
             np.testing.assert_allclose(found[chrom], expected, atol=0.0005 + 1e-5)  # the track is written in steps of 0.001
+
+
+@pytest.mark.parametrize("strand", ["+", "-"])
+def test_every_base_of_a_model_of_sequences_is_what_predict_says_of_it(place, tmp_path, strand):
+    """An even window has no middle base: base window // 2 of it, as the strand reads, is the one that predict asks about."""
+    scan.scan(options(place, tmp_path / "out", "sequences", strands="each", stride=1))
+    found = track(tmp_path / "out" / ("plus.bw" if strand == "+" else "minus.bw"))["chr2"]
+    asked = np.flatnonzero(~np.isnan(found))
+    asked = asked[(asked >= 25) & (asked < CONTIGS["chr2"] - 25)][::7]  # else predict has N beyond the contig, a scan a window inside it
+    assert len(asked) > 20
+    (tmp_path / "bases.bed").write_text("".join(f"chr2\t{base}\t{base + 1}\tx\t0\t{strand}\n" for base in asked))
+    classifier = MODELS["sequences"]()
+    predict_file(classifier, open_inputs(tmp_path / "bases.bed", place / "g.fa", 50), tmp_path / "p.parquet")
+    said = pd.read_parquet(tmp_path / "p.parquet")["probability"].to_numpy()
+    np.testing.assert_allclose(found[asked], said, atol=0.0005 + 1e-5)
+    assert np.abs(np.roll(said, 1) - said).max() > 0.01  # a neighbour's answer would be another one
 
 
 @pytest.mark.parametrize("strands", ["forward", "mean", "each"])
@@ -267,8 +285,9 @@ def test_join_runs():
 @pytest.mark.parametrize(
     ("length", "window", "stride"), [(1, 5, 2), (5, 5, 5), (6, 5, 5), (100, 10, 3), (97, 10, 10), (64, 8, 4), (11, 10, 1)]
 )
-def test_windows_answer_every_base_once_and_most_centrally(length, window, stride):
-    windows = Windows(length, window, stride)
+@pytest.mark.parametrize("earlier", [False, True])
+def test_windows_answer_every_base_once_and_most_centrally(length, window, stride, earlier):
+    windows = Windows(length, window, stride, earlier=earlier)
     number = np.arange(windows.count)
     lower, upper = windows.lower(number), windows.lower(number + 1)
     assert lower[0] == 0
@@ -383,6 +402,7 @@ def test_a_causal_model_is_told_of(place, tmp_path):
     [
         ("dense", {"window": 50}, "reads 23 bases around every base of the genome and needs no windows"),
         ("dense", {"gap": -1}, "--gap is -1"),
+        ("dense", {"exact": True}, "--exact is about the first stage"),
         ("dense", {"track_floor": 1.5}, "--track-floor 1.5"),
         ("dense", {"strands": "minus"}, "--strands is 'minus', expected one of forward, mean, each"),
         ("dense", {"rule": "pas"}, "--rule is 'pas', expected one of polya, none"),

@@ -97,6 +97,8 @@ def test_random_split_is_stratified_by_window(genome):
     [
         ({"overlap": "kep"}, "Did you mean 'keep'"),
         ({"window": 0}, "window >= 1"),
+        ({"ratio": float("nan")}, "ratio nan.*ratio >= 0"),
+        ({"ratio": float("inf")}, "ratio inf"),
         ({"split": "random"}, "belong to split 'chromosome'"),
         ({"stride": 50, "complete": True}, "every base once"),
     ],
