@@ -158,6 +158,8 @@ def model_card(recipe: Recipe, classifier: Classifier, results: dict[str, Any], 
     if recipe.source is not None:
         lines += ["", f"Source: {recipe.source.paper} {recipe.source.table}".rstrip(), "", recipe.source.notes]
     lines += ["", "Rebuild: `basewise train recipe.toml --data DATASET -o RUN` with the recipe.toml in this run's folder.", ""]
+    if "members" in results:
+        lines[-2] += " So each member, with what is said of it above; then `basewise ensemble RUN RUN ... --data DATASET -o JOINED`."
     return "\n".join(lines)
 
 
