@@ -210,10 +210,10 @@ def evidence(
     if (found.chunks["reference_start"] >= 0).all():
         best = found.chunks.iloc[(-found.chunks["effect"].abs()).argsort(kind="stable")[:top]]
         best = best.sort_values(["contig", "reference_start"], kind="stable")
+        best = best.assign(reference_end=best["reference_start"] + best["end"] - best["start"])  # a short contig gives a short chunk
         with atomic_path(output / "top.bed") as path, path.open("w", encoding="utf-8") as stream:
             for line in best.itertuples():
-                end = line.reference_start + line.end - line.start  # a short contig gives a short chunk
-                stream.write(f"{line.contig}\t{line.reference_start}\t{end}\t{line.sample}\t{line.effect:.6g}\t.\n")
+                stream.write(f"{line.contig}\t{line.reference_start}\t{line.reference_end}\t{line.sample}\t{line.effect:.6g}\t.\n")
     write_json(output / "run.json", _about("evidence", classifier, cohort, settings, seed, pool=size, groups=groups))
     write_evidence_report(output)
     _show(found.contigs.assign(label=[opened.labels[i] for i in found.contigs["label"]]))
