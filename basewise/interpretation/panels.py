@@ -1,9 +1,9 @@
 """A path integral whose error is known piece by piece: panels of Simpson's rule, halved where they are wrong.
 
 One pass of the model at a place t of the path gives F(t) and dF/dt. The integral of dF/dt over a panel must be the difference of F at its
-ends, so the error of every panel's sum is known, not estimated: only panels that are wrong are halved, and since halves use both ends and the
-middle of the whole, no pass is wasted. Nothing is assumed of F: jumps of the slope (rectifiers), or a start as steep as a layer norm's out
-of zeros, get the panels they need.
+ends, so the error of every panel's sum is known, not estimated: only panels that are wrong are halved. Halves use both ends and the middle
+of the whole, so no pass is wasted. Nothing is assumed of F: jumps of the slope (rectifiers), or a start as steep as a layer norm's out of
+zeros, get the panels they need.
 
 Nodes in order: end, middle, end, middle ... end of the panels, which cover [0, 1].
 """

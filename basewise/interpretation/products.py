@@ -47,7 +47,7 @@ def _suits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 def _is_causal_depthwise(x: Tensor, weight: Tensor, _: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int) -> bool:
     """Return whether this is a convolution of each channel with a few taps, the whole overlap on the left kept."""
     channels, per_channel, taps = weight.shape
-    plain = tuple(stride) == (1,) and tuple(dilation) == (1,) and padding != "same" and padding != "valid" and tuple(padding) == (taps - 1,)
+    plain = stride == dilation == (1,) and padding == (taps - 1,)  # as torch.nn.Conv1d has them
     return plain and per_channel == 1 and groups == channels == x.shape[-2] and taps <= _MOST_TAPS
 
 
