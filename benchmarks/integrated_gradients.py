@@ -139,7 +139,7 @@ def main() -> dict[str, Any]:
     for name, answer in answers.items():
         errors = answer[1] / change if isinstance(answer, tuple) else relative_errors(answer)
         same = seconds[captum] / seconds[name]
-        rows.append(row(name, points[name], COMPARED / seconds[name], seconds[papers] / seconds[name], same, errors.max()))
+        rows.append(row(name, points[name], len(compared) / seconds[name], seconds[papers] / seconds[name], same, errors.max()))
     trapezoid = captum_scores(classifier, compared[:4], hardest[:4], "riemann_trapezoid")[1] / change[:4]
     begun = time.process_time()
     every = attribute(classifier, texts, settings=tolerant)

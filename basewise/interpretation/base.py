@@ -41,7 +41,7 @@ class Attribution:
         ``|scores.sum() + special - (logit - baseline_logit)|``, in logits; of an individual, over all its rows. NaN for methods that
         promise no such sum.
     steps : int
-        Points at which gradients were taken, 0 for methods without a path.
+        Points of the path at which gradients were taken, all of them used; 0 for methods without a path.
     special : float
         The part of the scores that fell on special tokens.
     effects : float32 (L, 4) or None

@@ -68,7 +68,8 @@ def integrate_until(
     """
     n = len(bucket.examples)
     cap = min(MOST_POINTS, max(65, REMEMBERED // bucket.tokens.ids.numel()))
-    paths, shares = [no_nodes() for _ in range(n)], [[] for _ in range(n)]  # type: list[Nodes], list[list[Tensor]]
+    paths = [no_nodes() for _ in range(n)]
+    shares: list[list[Tensor]] = [[] for _ in range(n)]
     due = [next_places(nodes, 0.0, cap) for nodes in paths]
     while any(len(places) for places in due):
         which = np.repeat(np.arange(n), [len(places) for places in due])
@@ -82,11 +83,12 @@ def integrate_until(
             mine = which == i
             paths[i] = add_nodes(paths[i], due[i], values[mine], slopes[mine])
             due[i] = next_places(paths[i], _limit(paths[i], tolerance), cap)
-    scores = []
-    for nodes, share in zip(paths, shares, strict=True):
-        weights = torch.from_numpy(weights_of_nodes(nodes)[np.argsort(nodes.order)]).to(bucket.embedded.device)
-        scores.append(sum((weight * one.double() for weight, one in zip(weights, share, strict=True)), torch.zeros_like(share[0]).double()))
-    return paths, torch.stack(scores)
+    scores = torch.zeros(bucket.tokens.ids.shape, dtype=torch.float64, device=bucket.embedded.device)
+    for i, nodes in enumerate(paths):
+        weights = weights_of_nodes(nodes)[np.argsort(nodes.order)]
+        for weight, share in zip(weights.tolist(), shares[i], strict=True):
+            scores[i].add_(share, alpha=weight)
+    return paths, scores
 
 
 def along(

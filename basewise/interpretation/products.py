@@ -60,7 +60,7 @@ class _Linear(torch.autograd.Function):
         return _product(x, weight, bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
         return _product(gradient, weight.T, None), None, None
@@ -75,7 +75,7 @@ class _Depthwise(torch.autograd.Function):
         return F.conv1d(x, weight, bias, padding=weight.shape[-1] - 1, groups=len(weight))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
         return F.conv1d(gradient, weight.flip(-1), groups=len(weight)), None, None
