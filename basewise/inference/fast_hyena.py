@@ -5,8 +5,9 @@ What it saves, for one row of real tokens after another (no padding):
   added to tap 0;
 - before the first long convolution everything depends on three tokens: one gather from a table of 3-mers replaces norm, projection and
   short convolution of the first layer;
-- up to 512 tokens the long convolution is a channels-last depthwise convolution, beyond it an FFT of a size without large prime factors,
-  a few channels at a time, with all work on single tokens done in tiles that stay in the cache;
+- up to 512 tokens the long convolution is a channels-last depthwise convolution, beyond it by FFT (`long_convolution`), with all work on
+  single tokens done in tiles that stay in the cache;
+- linear layers and the GELU after them are one call of oneDNN, where PyTorch has it;
 - a reader of the last token needs one dot product a channel in the last layer, and one token of everything after it.
 
 With ``dtype=torch.bfloat16`` weights and all that passes between layers have half the bits; long convolutions stay in float32. The
@@ -193,7 +194,7 @@ class FastHyena:
     def _long_layers(self, ids: Tensor, x: Tensor) -> None:
         """Apply all layers to the residual stream x (B, T, D), in place."""
         B, T, D = x.shape
-        gate, signal = torch.empty_like(x), torch.empty(B, D, T, device=x.device)  # FFTs are of float32
+        gate, signal = torch.empty_like(x), torch.empty(B, D, T, device=x.device)  # float32, for FFTs; both serve all layers
         convolution = LongConvolution(T, x.device)
         for number, layer in enumerate(self.layers):
             for low in range(0, T, TILE):

@@ -30,7 +30,7 @@ class LongConvolution:
         hidden = self._hidden = _hidden(source, T, out=self._hidden)
         for low in range(0, signal.shape[1], CHANNELS):
             part = slice(low, low + CHANNELS)
-            _write_taps(source, hidden, part, out=self._taps[: signal[0, part].shape[0], :T])
+            _write_taps(source, hidden, part, out=self._taps[: signal[:, part].shape[1], :T])
             spectrum = torch.fft.rfft(self._taps)
             for channels in signal[:, part]:
                 padded = self._padded[: len(channels)]
