@@ -40,18 +40,22 @@ class ImplicitFilter(nn.Module):
         """Return the filter (D, length) in float32, whatever the weights are stored in."""
         return self.channels(*self.features(length), slice(None))
 
+    def linears(self) -> list[nn.Linear]:
+        """Return the linear layers, all but the last followed by a sine."""
+        return [stage for stage in self.implicit_filter.values() if isinstance(stage, nn.Linear)]
+
     def features(self, length: int) -> tuple[Tensor, Tensor]:
         """Return what all channels share: the last hidden layer (length, order) and time (length, 1), float32."""
         h, t = position_features(self.l_max, self.emb_dim, length, str(self.bias.device))  # (length, emb_dim), (length, 1)
         sine = self.implicit_filter["1"]
-        *hidden, _ = [stage for stage in self.implicit_filter.values() if isinstance(stage, nn.Linear)]
+        *hidden, _ = self.linears()
         for linear in hidden:
             h = sine(F.linear(h, linear.weight.float(), linear.bias.float()))
         return h, t
 
     def channels(self, h: Tensor, t: Tensor, part: slice) -> Tensor:
         """Return the taps (channels, length) of the channels of `part` from `features`."""
-        *_, last = [stage for stage in self.implicit_filter.values() if isinstance(stage, nn.Linear)]
+        *_, last = self.linears()
         taps = F.linear(h, last.weight[part].float())  # (length, channels)
         window = torch.exp(-t * decay_rates(self.width)[part].to(t.device).abs()) + SHIFT
         return (taps * window).T

@@ -217,6 +217,73 @@ _tokens_command("tokens", "any intervals")
 
 
 @app.command()
+def broken(
+    genome: Annotated[Path, typer.Option("--genome", help="FASTA, plain or bgzip.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Dataset folder to write.")],
+    window: Annotated[int, typer.Option("--window", help="Bases of a sequence.")] = 70,
+    count: Annotated[int, typer.Option("--count", help="Windows drawn from the genome, on either strand.")] = 100_000,
+    stride: Annotated[int, typer.Option("--stride", help="Bases between the places a window may start at.")] = 7,
+    min_gc: Annotated[float, typer.Option("--min-gc", help="Least share of G and C of a window of the genome.")] = 0.0,
+    block: Annotated[int, typer.Option("--block", help="Bases of a block.")] = 15,
+    first: Annotated[int | None, typer.Option("--first", help="Bases of the first block.  [default: --block]")] = None,
+    replaced: Annotated[float, typer.Option("--replaced", help="Chance of a block to be replaced by random bases.")] = 0.6,
+    level: Annotated[
+        Level, typer.Option("--level", help="A label for each sequence, or for each base (1: not replaced).")
+    ] = Level.sequence,
+    sequences: Annotated[
+        Path | None, typer.Option("--sequences", help="Dataset or table: its training sequences of label 1 are broken, too.")
+    ] = None,
+    copies: Annotated[int, typer.Option("--copies", help="Times each of --sequences is taken.")] = 1,
+    test_chroms: Annotated[str | None, typer.Option("--test-chroms", help="Comma-separated.  [default: chosen, about 20 %]")] = None,
+    val_chroms: Annotated[str | None, typer.Option("--val-chroms", help="Comma-separated.  [default: chosen, about 20 %]")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of every draw.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset folder.")] = False,
+) -> None:
+    """Build a dataset of natural windows (label 1) and copies of them with blocks replaced at random (label 0), to pretrain on.
+
+    GUE's promoter negatives are made so; `basewise recipes show basewise/broken` is the recipe that learns from it.
+
+    Examples:
+
+        basewise build broken --genome hg38.fa --count 400000 --min-gc 0.5 -o natural
+
+        basewise build broken --genome hg38.fa --sequences promoter --copies 6 --first 9 --test-chroms chr19 --val-chroms chr15 -o natural
+    """
+    from basewise.datasets.folder import refuse_existing, write_dataset
+    from basewise.datasets.table import read_examples
+    from basewise.genome.fasta import open_genome
+    from basewise.tasks.broken import BrokenOptions, build_broken
+
+    refuse_existing(output, force=force)
+    options = BrokenOptions(
+        window=window,
+        count=count,
+        stride=stride,
+        min_gc=min_gc,
+        block=block,
+        first=block if first is None else first,
+        replaced=replaced,
+        copies=copies,
+        level=level.value,
+        test_chroms=_names(test_chroms),
+        val_chroms=_names(val_chroms),
+        seed=seed,
+    )
+    given: list[str] = []
+    if sequences is not None:
+        examples = read_examples(sequences)
+        given = examples.loc[(examples["label"] == 1) & examples["split"].isin(["train", ""]), "sequence"].tolist()
+    with open_genome(genome) as opened:
+        examples, manifest = build_broken(opened, options, given)
+    if sequences is not None:
+        manifest["inputs"]["sequences"] = {"path": sequences.name, "used": len(given)}
+    dataset = write_dataset(output, examples, manifest, force=force)
+    for name, labels in dataset.manifest["counts"].items():
+        typer.echo(f"{name:<6} {labels.get('1', 0):,} natural  {labels.get('0', 0):,} broken" + (" bases" if level is Level.base else ""))
+    typer.echo(f"wrote {output}; how it was made: {output / 'manifest.json'}")
+
+
+@app.command()
 def table(
     train: Annotated[Path, typer.Option("--train", help="CSV, TSV or Parquet with sequence,label.")],
     test: Annotated[Path, typer.Option("--test", help="The table to be judged on (GUE: dev.csv).")],

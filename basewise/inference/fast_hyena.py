@@ -5,8 +5,9 @@ What it saves, for one row of real tokens after another (no padding):
   added to tap 0;
 - before the first long convolution everything depends on three tokens: one gather from a table of 3-mers replaces norm, projection and
   short convolution of the first layer;
-- up to 512 tokens the long convolution is a channels-last depthwise convolution, beyond it an FFT of a size without large prime factors,
-  a few channels at a time, with all work on single tokens done in tiles that stay in the cache;
+- up to 512 tokens the long convolution is a channels-last depthwise convolution, beyond it by FFT (`long_convolution`), with all work on
+  single tokens done in tiles that stay in the cache;
+- linear layers and the GELU after them are one call of oneDNN, where PyTorch has it;
 - a reader of the last token needs one dot product a channel in the last layer, and one token of everything after it.
 
 With ``dtype=torch.bfloat16`` weights and all that passes between layers have half the bits; long convolutions stay in float32. The
@@ -14,7 +15,6 @@ logits then differ by some hundredths: `staged` scores again what lies near a th
 """
 
 from functools import cache
-from itertools import count
 from typing import NamedTuple, cast
 
 import torch
@@ -23,33 +23,29 @@ from torch.nn import functional as F
 
 from basewise.backbones.hyena_filter import ImplicitFilter
 from basewise.backbones.hyenadna import Model
+from basewise.inference.long_convolution import LongConvolution
 
 DIRECT = 512  # tokens up to which the long convolution is done without FFT
-TILE = 2048  # tokens at a time of the work on single tokens, in long sequences
-CHANNELS = 8  # of the long convolution at a time, in long sequences
+TILE = 512  # tokens at a time of the work on single tokens, in long sequences
 _REMEMBERED = 1 << 24  # numbers of a filter that is kept; longer ones are computed again at every call
 _TAPS = 3  # of the short convolution
 
 
 class _Linear(NamedTuple):
-    """A linear layer, weight (out, in, 1, 1): on a CPU as a convolution of one tap, twice as fast as a matrix product in float32."""
+    """A linear layer, weight (out, in)."""
 
     weight: Tensor
     bias: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return (..., out) for x (..., in)."""
-        if x.device.type != "cpu" or not torch.backends.mkldnn.is_available() or x.dtype != torch.float32:
-            return F.linear(x, self.weight[:, :, 0, 0], self.bias)
-        image = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # channels-last
-        y = torch.mkldnn_convolution(image, self.weight, self.bias, [0, 0], [1, 1], [1, 1], 1)
-        return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+        return _fused(x, self.weight, self.bias, "none", [], "") if _fuses(x) else F.linear(x, self.weight, self.bias)
 
     def gelu(self, x: Tensor) -> Tensor:
-        """Return gelu (tanh form) of this layer's answer; in bfloat16 on a CPU as one fused call where PyTorch has it."""
-        if x.dtype == torch.bfloat16 and x.device.type == "cpu" and _fuses():
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight[:, :, 0, 0], self.bias, "gelu", [], "tanh")  # noqa: SLF001
-        return torch.ops.aten.gelu_(self(x), approximate="tanh")
+        """Return gelu (tanh form) of this layer's answer."""
+        if _fuses(x):
+            return _fused(x, self.weight, self.bias, "gelu", [], "tanh")
+        return torch.ops.aten.gelu_(F.linear(x, self.weight, self.bias), approximate="tanh")
 
 
 class _Norm(NamedTuple):
@@ -87,15 +83,25 @@ def fast_hyena(backbone: object, dtype: torch.dtype = torch.float32) -> "FastHye
     return FastHyena(backbone, dtype)
 
 
+def _fuses(x: Tensor) -> bool:
+    return x.device.type == "cpu" and torch.backends.mkldnn.is_available() and _has_fused(x.dtype)
+
+
 @cache
-def _fuses() -> bool:
-    """Return whether this PyTorch on this CPU has the fused operator: it is private and may go."""
+def _has_fused(dtype: torch.dtype) -> bool:
+    """Return whether this PyTorch on this CPU has oneDNN's fused operator: it is private and may go."""
     try:
-        one = torch.ones(1, 1, dtype=torch.bfloat16)
-        torch.ops.mkldnn._linear_pointwise(one, one, one[0], "gelu", [], "tanh")  # noqa: SLF001
+        one = torch.ones(1, 1, dtype=dtype)
+        _fused(one, one, one[0], "gelu", [], "tanh")
     except (AttributeError, RuntimeError):
         return False
     return True
+
+
+def _fused(*arguments: object) -> Tensor:
+    """Return a linear layer's answer, an activation applied: in float32 up to twice as fast as a matrix product and the activation."""
+    answer: Tensor = torch.ops.mkldnn._linear_pointwise(*arguments)  # noqa: SLF001
+    return answer
 
 
 class FastHyena:
@@ -117,8 +123,7 @@ class FastHyena:
         """Return hidden states (B, T, D), of the form's dtype, after the final norm for ids int64 (B, T), 1 <= T <= l_max, no padding."""
         x = F.embedding(ids, self.embedding)
         if ids.shape[1] > DIRECT:
-            for number in range(len(self.layers)):
-                self._long_layer(number, ids, x)
+            self._long_layers(ids, x)
         else:
             for number, layer in enumerate(self.layers):
                 gate, v = self._gates(layer, x) if number else self._first_gates(ids)
@@ -186,52 +191,29 @@ class FastHyena:
             y = F.conv2d(image, weight, groups=self.width)
         return y.permute(0, 2, 3, 1)[:, 0].to(v.dtype)
 
-    def _long_layer(self, number: int, ids: Tensor, x: Tensor) -> None:
-        """Apply a layer to the residual stream x (B, T, D), in place."""
-        layer, (B, T, D) = self.layers[number], x.shape
-        gate, signal = torch.empty_like(x), torch.empty(B, D, T, device=x.device)  # FFTs are of float32
-        for low in range(0, T, TILE):
-            tile, before = slice(low, low + TILE), min(low, _TAPS - 1)
-            if number:
-                x0, v = self._gates(layer, x[:, low - before : low + TILE], before)
-            else:
-                x0, v = (part[:, before:] for part in self._first_gates(ids[:, low - before : low + TILE]))
-            gate[:, tile] = x0
-            signal[:, :, tile] = v.transpose(1, 2)
-        size = good_size(2 * T - 1)
-        features = layer.filter.features(T)
-        for low in range(0, D, CHANNELS):
-            part = slice(low, low + CHANNELS)
-            taps = _filter_channels(layer.filter, features, part)
-            product = torch.fft.rfft(signal[:, part], n=size).mul_(torch.fft.rfft(taps, n=size))
-            signal[:, part] = torch.fft.irfft(product, n=size)[..., :T]
-        for low in range(0, T, TILE):
-            tile = slice(low, low + TILE)
-            mixed = signal[:, :, tile].transpose(1, 2).to(x.dtype) * gate[:, tile]
-            x[:, tile] = _mlp(layer, x[:, tile] + layer.out_proj(mixed))
-
-
-def good_size(length: int) -> int:
-    """Return the smallest even number >= `length` without prime factors above 7: FFTs of such sizes are fast."""
-    for size in count(length + length % 2, 2):
-        rest = size
-        for prime in (2, 3, 5, 7):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return size
-    raise AssertionError("numbers do not end")
+    def _long_layers(self, ids: Tensor, x: Tensor) -> None:
+        """Apply all layers to the residual stream x (B, T, D), in place."""
+        B, T, D = x.shape
+        gate, signal = torch.empty_like(x), torch.empty(B, D, T, device=x.device)  # float32, for FFTs; both serve all layers
+        convolution = LongConvolution(T, x.device)
+        for number, layer in enumerate(self.layers):
+            for low in range(0, T, TILE):
+                tile, before = slice(low, low + TILE), min(low, _TAPS - 1)
+                if number:
+                    x0, v = self._gates(layer, x[:, low - before : low + TILE], before)
+                else:
+                    x0, v = (part[:, before:] for part in self._first_gates(ids[:, low - before : low + TILE]))
+                gate[:, tile] = x0
+                signal[:, :, tile] = v.transpose(1, 2)
+            convolution.apply(layer.filter, signal)
+            for low in range(0, T, TILE):
+                tile = slice(low, low + TILE)
+                mixed = signal[:, :, tile].transpose(1, 2).to(x.dtype) * gate[:, tile]
+                x[:, tile] = _mlp(layer, x[:, tile] + layer.out_proj(mixed))
 
 
 def _mlp(layer: _Layer, x: Tensor) -> Tensor:
     return x + layer.fc2(layer.fc1.gelu(layer.norm2(x)))
-
-
-def _filter_channels(source: ImplicitFilter, features: tuple[Tensor, Tensor], channels: slice) -> Tensor:
-    """Return taps (channels, length) of some channels, the skip weight on tap 0."""
-    taps = source.channels(*features, channels)
-    taps[:, 0] += source.bias[channels]
-    return taps
 
 
 def _layer(source: nn.Module, dtype: torch.dtype) -> _Layer:
@@ -251,4 +233,4 @@ def _norm(source: object, dtype: torch.dtype) -> _Norm:
 
 def _linear(source: object, dtype: torch.dtype) -> _Linear:
     assert isinstance(source, nn.Linear)
-    return _Linear(source.weight[:, :, None, None].to(dtype).clone(memory_format=torch.channels_last), source.bias.to(dtype))
+    return _Linear(source.weight.to(dtype), source.bias.to(dtype))

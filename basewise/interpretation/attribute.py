@@ -32,7 +32,8 @@ class Settings:
     baseline
         Of ig and ig-smoothgrad: zero, pad, mask, n or shuffled (see `baselines`).
     steps, tolerance
-        Gauss-Legendre points, or "auto": as many as bring the completeness error below `tolerance` times the difference of the logits.
+        Gauss-Legendre points, or "auto": panels of the path, halved until the completeness error is below `tolerance` times the difference
+        of the logits.
     samples, sd
         Noisy copies and their standard deviation; `sd` None: 0.1 for smoothgrad, 0.02 for ig-smoothgrad.
     signed

@@ -17,6 +17,7 @@ from torch import Tensor
 from basewise.backbones.base import Tokens
 from basewise.backbones.classifier import Classifier
 from basewise.genome.alphabet import Bases
+from basewise.interpretation.products import FastProducts
 
 Scores = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -40,7 +41,7 @@ class Attribution:
         ``|scores.sum() + special - (logit - baseline_logit)|``, in logits; of an individual, over all its rows. NaN for methods that
         promise no such sum.
     steps : int
-        Points at which gradients were taken, 0 for methods without a path.
+        Points of the path at which gradients were taken, all of them used; 0 for methods without a path.
     special : float
         The part of the scores that fell on special tokens.
     effects : float32 (L, 4) or None
@@ -117,20 +118,19 @@ def explained(classifier: Classifier, tokens: Tokens, embedded: Tensor, weights:
 def gradients(classifier: Classifier, tokens: Tokens, embedded: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return F (n,) and its gradient with respect to `embedded` (n, c, T, D)."""
     leaf = embedded.detach().requires_grad_()
-    with torch.enable_grad(), _saving_memory(classifier, embedded.shape[2]):
+    saving = embedded.shape[2] > LONG_ROW and hasattr(classifier.backbone, "gradient_checkpointing")
+    # checkpoints compute again outside of any function mode, where other forms would not fit
+    with torch.enable_grad(), _saving_memory(classifier) if saving else FastProducts():
         values = explained(classifier, tokens, leaf, weights)
         (gradient,) = torch.autograd.grad(values.sum(), leaf)
     return values.detach(), gradient
 
 
 @contextmanager
-def _saving_memory(classifier: Classifier, length: int) -> Iterator[None]:
-    """Let the backbone compute its layers twice instead of remembering them, where rows are long and it can."""
+def _saving_memory(classifier: Classifier) -> Iterator[None]:
+    """Let the backbone compute its layers twice instead of remembering them."""
     backbone: Any = classifier.backbone
-    before = getattr(backbone, "gradient_checkpointing", None)
-    if before is None or length <= LONG_ROW:
-        yield
-        return
+    before = backbone.gradient_checkpointing
     backbone.gradient_checkpointing = True
     try:
         yield

@@ -18,7 +18,8 @@ from torch import Tensor
 from basewise.backbones.classifier import Classifier
 from basewise.genome.alphabet import codes
 from basewise.interpretation.base import Attribution, Bucket, batches, chosen, collect, gradients
-from basewise.interpretation.integrated_gradients import Steps, forward, integrate_until, path_points, rounds_of
+from basewise.interpretation.integrated_gradients import Rule, Steps, along, forward, gauss_legendre, integrate_until
+from basewise.interpretation.panels import weights_of_nodes
 
 
 def input_x_gradient(classifier: Classifier, bucket: Bucket, target: str, *, batch_size: int) -> Iterator[tuple[int, Attribution]]:
@@ -64,34 +65,32 @@ def smooth_integrated_gradients(
     """Yield (place, Attribution): the mean over noisy inputs x of integrated gradients from the baseline to x.
 
     The scores should sum to the mean of F(x) - F(baseline) over the noisy inputs; `completeness_error` is about that.
-    With ``steps="auto"`` the points are those that the input without noise needs.
+    With ``steps="auto"`` places and weights are those that the input without noise needs.
     """
+    n, device = len(bucket.examples), bucket.embedded.device
     logits = forward(classifier, bucket, bucket.embedded, batch_size)
     start = forward(classifier, bucket, baseline, batch_size)
-    taken = np.zeros(len(bucket.examples), dtype=np.int64)
     if steps == "auto":
-        _, taken = integrate_until(
-            classifier, bucket, baseline, logits - start, start, steps=steps, tolerance=tolerance, batch_size=batch_size
-        )
-    scores = torch.zeros(bucket.tokens.ids.shape, dtype=torch.float64, device=logits.device)
-    change = torch.zeros(len(bucket.examples), dtype=torch.float64, device=logits.device)
-    for number, (count, power) in enumerate(rounds_of(steps)):
-        alike = np.flatnonzero(taken == number)
-        places, weights = (torch.from_numpy(part).to(logits.device) for part in path_points(count, power))
-        points = count + 1  # the last one is the noisy input itself, whose F the sum is held against
-        for pairs in batches(bucket, len(alike) * samples * points, batch_size):
-            example, draw, point = alike[pairs // (samples * points)], pairs // points % samples, pairs % points
-            which = torch.from_numpy(example).to(logits.device)
-            step = torch.from_numpy(point).to(logits.device)
-            tokens, weight = chosen(bucket, which)
-            way = bucket.embedded[which] + _noises(bucket, example, draw, seed, sd) - baseline[which]
-            place = torch.cat([places, places.new_ones(1)])[step].to(way.dtype)
-            value, gradient = gradients(classifier, tokens, baseline[which] + place[:, None, None, None] * way, weight)
-            share = torch.cat([weights, weights.new_zeros(1)])[step] / samples
-            scores.index_add_(0, which, (gradient * way).sum(-1, dtype=torch.float64) * share[:, None, None])
-            change.index_add_(0, which, torch.where(step == count, (value - start[which]).double() / samples, 0.0))
-    steps_taken = np.array([rounds_of(steps)[i][0] for i in taken], dtype=np.int64)
-    yield from collect(bucket, scores, target=target, logits=logits, baseline_logits=start, steps=steps_taken, complete=change)
+        paths, _ = integrate_until(classifier, bucket, baseline, tolerance=tolerance, batch_size=batch_size)
+        rules = [Rule(nodes.places, weights_of_nodes(nodes)) for nodes in paths]
+        points = np.array([len(rule.places) for rule in rules], dtype=np.int64)
+    else:  # and the noisy input itself, whose F the sum is held against
+        rules = [Rule(np.append(gauss_legendre(steps).places, 1.0), np.append(gauss_legendre(steps).weights, 0.0))] * n
+        points = np.full(n, steps, dtype=np.int64)
+    which = np.repeat(np.arange(n), [samples * len(rule.places) for rule in rules])
+    draw = np.concatenate([np.repeat(np.arange(samples), len(rule.places)) for rule in rules])
+    places, weights = (np.concatenate([np.tile(part, samples) for part in parts]) for parts in zip(*rules, strict=True))
+    scores = torch.zeros(bucket.tokens.ids.shape, dtype=torch.float64, device=device)
+    change = torch.zeros(n, dtype=torch.float64, device=device)
+
+    def noise(pairs: npt.NDArray[np.int64]) -> Tensor:
+        return _noises(bucket, which[pairs], draw[pairs], seed, sd)
+
+    for pairs, value, share in along(classifier, bucket, baseline, which, places, batch_size, noise):
+        index, weight, end = (torch.from_numpy(part[pairs]).to(device) for part in (which, weights, places == 1.0))
+        scores.index_add_(0, index, share * weight[:, None, None] / samples)
+        change.index_add_(0, index, torch.where(end, (value - start[index]).double() / samples, 0.0))
+    yield from collect(bucket, scores, target=target, logits=logits, baseline_logits=start, steps=points, complete=change)
 
 
 def _noises(bucket: Bucket, examples: npt.NDArray[np.int64], draws: npt.NDArray[np.int64], seed: int, sd: float) -> Tensor:

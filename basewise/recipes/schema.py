@@ -90,7 +90,7 @@ class Augment(_Section):
     reverse_complement: Fraction = 0.0
     """Share of sequences and crops turned (labels of bases are mirrored). Only for questions that do not depend on the strand."""
     mirror_shift: int = 0
-    """Bases that mirrored labels move on, in reading direction: -1 where annotated intervals begin one base early (Kouzine, KEx)."""
+    """Bases that mirrored labels move on, in reading direction: -1 where intervals begin one base early (KEx), 1: end one late (Z-DNA)."""
     shift: int = Field(default=0, ge=0)
     """Sequences are moved by -shift..shift bases; vacated bases are N and not scored."""
     n_mask: Fraction = 0.0

@@ -107,23 +107,18 @@ def level_boxes(levels: Sequence[float], values: Sequence[Floats], threshold: fl
 
 
 def misprediction_bars(levels: Sequence[float], counts: Sequence[int]) -> str:
-    """Draw mispredictions at each level as bars, numbers on top; the axis starts below the smallest where that is far from 0 (figure 4)."""
+    """Draw mispredictions at each level as bars from zero, numbers on top (figure 4)."""
     with style():
         figure, ax = new_axes(HALF, 3.0)
-        least, most = min(counts), max(counts)
-        start = max(0.0, least - 0.25 * (most - least)) if least > 0.5 * most and most > least else 0.0
-        ax.bar(range(len(levels)), np.asarray(counts) - start, 0.7, bottom=start, color=PINK)
+        ax.bar(range(len(levels)), counts, 0.7, color=PINK)
         for i, count in enumerate(counts):
             ax.annotate(f"{count:,}", (i, count), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7)
-        ax.set_ylim(start, start + (most - start) * 1.12 + (most == start))
-        if start:  # a broken axis must look broken
-            ax.plot([0, 0], [0.0, 0.035], transform=ax.transAxes, color="#ffffff", linewidth=2.5, clip_on=False, zorder=5)
-            for y in (0.012, 0.035):
-                ax.plot([-0.014, 0.014], [y - 0.01, y + 0.01], transform=ax.transAxes, color=MUTED, linewidth=0.9, clip_on=False, zorder=6)
+        ax.set_ylim(0, 1.12 * max(*counts, 1))
+        ax.locator_params(axis="y", integer=True)
         ax.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
         count_ticks(ax.yaxis)
         ax.set_xlabel("share of motifs replaced")
-        ax.set_ylabel("mispredicted sequences" + (f" (axis from {start:,.0f})" if start else ""))
+        ax.set_ylabel("mispredicted sequences")
         ax.grid(axis="y")
         return to_svg(figure)
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from basewise.genome.alphabet import as_bases
-from basewise.inference import fast_hyena
+from basewise.inference import fast_hyena, long_convolution
 from basewise.inference.asking import answering
 from basewise.inference.engine import score_positions, scorer
-from basewise.inference.fast_hyena import FastHyena, good_size
+from basewise.inference.fast_hyena import FastHyena
+from basewise.inference.long_convolution import good_size
 from basewise.testing.genomes import random_genome
 from basewise.testing.models import tiny_classifier, tiny_convnet, tiny_hyenadna
 
@@ -28,7 +29,8 @@ def plain(model, ids):
 @pytest.mark.parametrize("direct", [True, False])
 def test_equals_the_plain_forward(settings, length, direct, monkeypatch):
     monkeypatch.setattr(fast_hyena, "TILE", 16)
-    monkeypatch.setattr(fast_hyena, "CHANNELS", 3)
+    monkeypatch.setattr(long_convolution, "CHANNELS", 3)
+    monkeypatch.setattr(long_convolution, "_TILE", 11)
     monkeypatch.setattr(fast_hyena, "DIRECT", 512 if direct else 0)
     model = tiny_hyenadna(**settings)
     ids = some_ids(4, length)

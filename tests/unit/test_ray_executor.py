@@ -1,7 +1,10 @@
 """Ray: the same bytes as one process, workers that die are replaced, errors are one line. One local Ray for the whole file."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -17,6 +20,7 @@ from basewise.inference.plan import Tile
 from basewise.inference.ray_executor import TRIES, connect, run_ray
 from basewise.inference.scan import ScanOptions, scan
 from basewise.testing.genomes import random_genome, write_fasta
+from basewise.testing.killing import processes
 from basewise.testing.models import tiny_classifier
 
 pytest.importorskip("ray")
@@ -118,23 +122,7 @@ def place(tmp_path_factory):
 
 def ray_workers():
     """Return the workers of this process's Ray: other users of the machine keep theirs."""
-    parents, found = {}, []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        pid = int(path.parent.name)
-        try:
-            words, state = path.read_bytes(), (path.parent / "stat").read_text()
-        except OSError:
-            continue
-        parents[pid] = int(state.rpartition(")")[2].split()[1])
-        if b"ray::_Worker" in words:
-            found.append(pid)
-    return [pid for pid in found if os.getpid() in ancestors(pid, parents)]
-
-
-def ancestors(pid, parents):
-    while pid in parents:
-        pid = parents[pid]
-        yield pid
+    return list(processes(os.getpid(), b"ray::_Worker"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds workers by /proc")
@@ -172,3 +160,27 @@ def test_a_scan_of_bases_on_ray_writes_the_same(place, tmp_path):
         scan(ScanOptions(place / "g.fa", tmp_path / name, str(tmp_path / "model"), tile_size=1, track_floor=0.0, **settings))
     for name in ("intervals.bed.gz", "intervals.bed.gz.tbi", "probability.bw"):
         assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes(), name
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds workers by /proc")
+@pytest.mark.parametrize("kind", ["candidates", "bases"])
+def test_twenty_kills_of_drivers_and_workers(place, tmp_path, kind):
+    import ray
+
+    save_classifier(tiny_classifier(kind="base", task="zdna", window=31), tmp_path / "bases")
+    files = COMPARED if kind == "candidates" else ("intervals.bed.gz", "intervals.bed.gz.tbi", "probability.bw")
+    settings = {"workers": 2, "engine": "ray", "address": ray.get_runtime_context().gcs_address}
+    rounds = {"genome": place / "g.fa", "model": place / "model" if kind == "candidates" else tmp_path / "bases", "out": tmp_path / "out"}
+    rounds |= {"seed": 3, "kills": 20, "settings": settings, "victims": ("parent", "ray"), "ray_owner": os.getpid()}
+    command = [sys.executable, "-m", "basewise.testing.killing", json.dumps(rounds, default=str)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "out" / "rounds.json").read_text())
+    assert {one["victim"] for one in told} == {"parent", "ray"}, told
+    assert any(one["state"] != "finished" for one in told), told
+    straight = {**settings, "engine": "local", "address": None, "workers": 1}
+    scan(ScanOptions(place / "g.fa", tmp_path / "straight", str(rounds["model"]), tile_size=1, **straight))
+    for out in (tmp_path / "out").glob("[0-9]*"):
+        assert {path.name for path in out.rglob("*")} == {*files, "summary.json", "run.json", ".basewise"}
+        for name in files:
+            assert (tmp_path / "straight" / name).read_bytes() == (out / name).read_bytes(), name

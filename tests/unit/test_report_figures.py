@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from basewise.report import curves, figures
-from basewise.report.style import short_count, short_name
+from basewise.report import curves, explain_figures, figures
+from basewise.report.style import PINK, short_count, short_name
 
 COUNTS = np.random.default_rng(0).integers(0, 50, (101, 4))
 CURVE = curves.Curve(np.array([0.0, 0.5, 1.0]), np.array([1.0, 0.6, 0.2]))
@@ -27,6 +27,7 @@ DRAWN = {
     "roc": lambda: curves.roc_plot({"model": CURVE}),
     "reliability": lambda: curves.reliability_plot(np.array([0.1, 0.9]), np.array([0.0, 1.0]), np.array([10, 5])),
     "training": lambda: curves.training_curves({"loss": CURVE}, "loss (bce)", best=0.5),
+    "mispredictions": lambda: explain_figures.misprediction_bars([0, 0.5, 1], [0, 0, 0]),
     "comparison": lambda: curves.comparison_plot(["a", "b"], [0.9, 0.8], [(0.85, 0.95), None], "AUROC"),
 }
 
@@ -121,3 +122,13 @@ def test_short_texts():
     assert [short_count(v) for v in (0, 7, 950, 1200, 30_000, 4e6)] == ["0", "7", "950", "1.2k", "30k", "4M"]
     assert short_name("chr22") == "chr22"
     assert short_name("chr22_20000001_21000000") == "chr22_2000…_21000000"
+
+
+def test_bars_of_mispredictions_start_at_zero():
+    """Heights of the bars are as the counts: 92 beside 115 looks like 0.8 of it, not like a fifth."""
+    counts = [92, 103, 115]
+    root = ET.fromstring(explain_figures.misprediction_bars([0, 0.5, 1], counts))
+    bars = [node for node in root.iter("path") if PINK in node.get("style", "") + node.get("fill", "")]
+    ys = [[float(y) for y in re.findall(r"[ML] ?[-\d.]+ ([-\d.]+)", node.get("d"))] for node in bars]
+    heights = [max(y) - min(y) for y in ys]
+    np.testing.assert_allclose(np.array(heights) / heights[-1], np.array(counts) / counts[-1], rtol=1e-3)

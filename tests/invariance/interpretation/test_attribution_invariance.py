@@ -41,6 +41,21 @@ def test_case_changes_nothing():
         np.testing.assert_array_equal(upper.scores, lower.scores)
 
 
+@pytest.mark.parametrize("family", ["hyenadna", "nucleotide_transformer"])
+def test_points_found_are_those_of_each_sequence(family):
+    """With auto, neighbours and batch sizes change nothing; and smoothing without noise takes the same points to the same scores."""
+    classifier = tiny_family(family)
+    whole = attribute(classifier, SEQUENCES, "ig", settings=Settings())
+    smooth = attribute(classifier, SEQUENCES, "ig-smoothgrad", settings=Settings(samples=2, sd=0.0))
+    for i, (one, other) in enumerate(zip(whole, smooth, strict=True)):
+        (alone,) = attribute(classifier, [SEQUENCES[i]], "ig", settings=Settings(batch_size=3))
+        assert one.steps == other.steps == alone.steps
+        np.testing.assert_allclose(one.scores, alone.scores, rtol=1e-5, atol=2e-6)
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5, atol=2e-6)
+        assert other.completeness_error == pytest.approx(one.completeness_error, abs=1e-5)
+        assert one.completeness_error <= 1e-3 * abs(one.logit - one.baseline_logit)
+
+
 @pytest.mark.parametrize("kind", ["sequence", "base"])
 def test_both_strands(kind):
     """With both strands the embeddings of both passes are explained, and a base-wise sum of F holds."""

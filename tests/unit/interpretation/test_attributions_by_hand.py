@@ -6,10 +6,14 @@ import torch
 from torch import nn
 
 from basewise.backbones import convnet
-from basewise.backbones.classifier import Classifier, ClassifierConfig
+from basewise.backbones.classifier import Classifier, ClassifierConfig, load_classifier
 from basewise.backbones.tokenizers.character import CharacterTokenizer
 from basewise.errors import BasewiseError
+from basewise.genome.alphabet import to_str
+from basewise.genome.fasta import open_genome
+from basewise.interpretation import integrated_gradients as module
 from basewise.interpretation.attribute import Settings, attribute, target_logits
+from basewise.interpretation.panels import PANELS
 from basewise.interpretation.targets import parse_target
 from basewise.testing.families import FAMILIES, tiny_family
 
@@ -60,17 +64,74 @@ def test_squares():
     assert np.isnan(gradient.completeness_error)
 
 
-def test_steps_are_doubled_until_the_sum_holds():
-    """n points integrate 400 t^399 well from about 20 on: 4, 16 and 32 miss 1e-4, auto goes on."""
+def test_panels_are_halved_until_the_sum_holds():
+    """F = 4 t^400 rises at the very end of the path: few even points miss it, panels there find it."""
     classifier = toy(400)
     with torch.no_grad():
         classifier.backbone.scale.fill_(1.0)
     (few,) = attribute(classifier, ["ACGT"], target="all", settings=Settings(steps=4))
     assert few.completeness_error > 0.01
-    (auto,) = attribute(classifier, ["ACGT"], target="all", settings=Settings(tolerance=1e-4))
-    assert auto.steps == 64
-    assert auto.completeness_error < 1e-5
-    np.testing.assert_allclose(auto.scores, 1.0, atol=1e-5)
+    points = []
+    for tolerance in (1e-2, 1e-4):
+        (auto,) = attribute(classifier, ["ACGT"], target="all", settings=Settings(tolerance=tolerance))
+        points.append(auto.steps)
+        assert auto.completeness_error <= tolerance * 4
+        np.testing.assert_allclose(auto.scores, 1.0, atol=tolerance)
+        assert auto.completeness_error == pytest.approx(abs(auto.scores.sum() - 4), abs=1e-6)
+    assert 17 < points[0] < points[1] < 100
+
+
+def test_a_line_takes_the_first_points_only():
+    (auto,) = attribute(toy(), ["ACGT"], target="all", settings=Settings(tolerance=1e-6))
+    assert auto.steps == 2 * PANELS + 1
+    np.testing.assert_allclose(auto.scores, [1, -2, 3, 0.5], atol=1e-6)
+
+
+class Kinked(Toy):
+    """Two layers: F = sum over bases of relu(weight of the base - 0.6)."""
+
+    def encode(self, embedded, mask):
+        return torch.relu(self.scale * embedded - 0.6) * mask[..., None]
+
+
+def test_kinks_known_by_hand():
+    """A: bends at 0.6, ends at 0.4; G at 0.2, 2.4; C (weight -2) and T (0.5) never reach their kink. Zero baseline: F = 0."""
+    classifier = Classifier(ClassifierConfig(task="toy", kind="base"), Kinked(), CharacterTokenizer("none"))
+    with torch.no_grad():
+        classifier.head.linear.weight.fill_(1.0)
+        classifier.head.linear.bias.fill_(0.0)
+    (auto,) = attribute(classifier.eval(), ["ACGT"], target="all", settings=Settings(tolerance=1e-5))
+    np.testing.assert_allclose(auto.scores, [0.4, 0, 2.4, 0], atol=1e-4)
+    assert auto.completeness_error <= 1e-5 * 2.8
+    assert auto.steps < 17 + 2 * 2 * 2 * 20  # two kinks, two panels each at most, 20 halvings
+    (even,) = attribute(classifier, ["ACGT"], target="all", settings=Settings(steps=auto.steps))
+    assert even.completeness_error > 10 * auto.completeness_error
+
+
+def test_the_cap_on_points_leaves_an_honest_error(monkeypatch):
+    """A tolerance that cannot be met: no more points than allowed, and the error that is left is said."""
+    monkeypatch.setattr(module, "MOST_POINTS", 25)
+    classifier = toy(400)
+    with torch.no_grad():
+        classifier.backbone.scale.fill_(1.0)
+    (auto,) = attribute(classifier, ["ACGT"], target="all", settings=Settings(tolerance=1e-9))
+    assert auto.steps in (24, 25)
+    assert auto.completeness_error > 1e-3
+    assert auto.completeness_error == pytest.approx(abs(auto.scores.sum() - (auto.logit - auto.baseline_logit)), abs=1e-6)
+
+
+@pytest.mark.parametrize("model", ["zdna", "g4", "polya", "promoter"])
+def test_embedded_models_reach_the_tolerance_on_real_windows(model, repo):
+    """Rectifiers bend the path of the pyramids everywhere; windows of the shipped megabase, the models' own targets."""
+    with open_genome(repo / "examples" / "chr22_20-21Mb.fa.gz") as genome:
+        places = {"promoter": range(300_000, 500_000, 25_000)}.get(model, (300_000,))
+        windows = [to_str(genome.fetch(next(iter(genome.contigs)), place, place + 70)) for place in places]
+    answers = attribute(load_classifier(model), windows)
+    for answer in answers:
+        assert 0 < answer.completeness_error <= 1e-3 * abs(answer.logit - answer.baseline_logit)
+        missing = abs(answer.scores.sum(dtype=float) + answer.special - (answer.logit - answer.baseline_logit))
+        assert missing == pytest.approx(answer.completeness_error, abs=1e-4)
+        assert np.abs(answer.scores).max() > 0.05
 
 
 def test_mutagenesis():
