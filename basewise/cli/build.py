@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from basewise.errors import BasewiseError
+
 app = typer.Typer(help="Build a labelled dataset from a genome and its annotation.", no_args_is_help=True)
 
 
@@ -236,7 +238,7 @@ def broken(
     copies: Annotated[int, typer.Option("--copies", help="Times each of --sequences is taken.")] = 1,
     test_chroms: Annotated[str | None, typer.Option("--test-chroms", help="Comma-separated.  [default: chosen, about 20 %]")] = None,
     val_chroms: Annotated[str | None, typer.Option("--val-chroms", help="Comma-separated.  [default: chosen, about 20 %]")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of every draw.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset folder.")] = False,
 ) -> None:
     """Build a dataset of natural windows (label 1) and copies of them with blocks replaced at random (label 0), to pretrain on.
@@ -269,6 +271,8 @@ def broken(
         val_chroms=_names(val_chroms),
         seed=seed,
     )
+    if sequences is None and copies != 1:
+        raise BasewiseError("--copies says how often each of --sequences is taken; add --sequences TABLE, or leave it out")
     given: list[str] = []
     if sequences is not None:
         examples = read_examples(sequences)

@@ -93,6 +93,7 @@ def test_several_classes_have_neither_threshold_nor_prevalence(tmp_path, setting
         (("train", "--backbone", "convnet", "--data", "d", "--fold-by", "group"), "--fold-by says how --folds divides"),
         (("perturb", "m", "s.csv", "-o", "out", "--reach", "5"), "--reach is about motifs put in: add --insert"),
         (("kmers", "a", "b", "-o", "out.tsv", "--bootstrap", "5"), "--bootstrap is for the k-mers of one folder"),
+        (("build", "broken", "--genome", "g.fa", "-o", "out", "--copies", "3"), "--copies says how often each of --sequences"),
         (("report", "d", "--genome", "g.fa"), "--genome and --model are of scans"),
     ],
 )
