@@ -229,9 +229,6 @@ def broken(
     block: Annotated[int, typer.Option("--block", help="Bases of a block.")] = 15,
     first: Annotated[int | None, typer.Option("--first", help="Bases of the first block.  [default: --block]")] = None,
     replaced: Annotated[float, typer.Option("--replaced", help="Chance of a block to be replaced by random bases.")] = 0.6,
-    level: Annotated[
-        Level, typer.Option("--level", help="A label for each sequence, or for each base (1: not replaced).")
-    ] = Level.sequence,
     sequences: Annotated[
         Path | None, typer.Option("--sequences", help="Dataset or table: its training sequences of label 1 are broken, too.")
     ] = None,
@@ -266,7 +263,6 @@ def broken(
         first=block if first is None else first,
         replaced=replaced,
         copies=copies,
-        level=level.value,
         test_chroms=_names(test_chroms),
         val_chroms=_names(val_chroms),
         seed=seed,
@@ -283,7 +279,7 @@ def broken(
         manifest["inputs"]["sequences"] = {"path": sequences.name, "used": len(given)}
     dataset = write_dataset(output, examples, manifest, force=force)
     for name, labels in dataset.manifest["counts"].items():
-        typer.echo(f"{name:<6} {labels.get('1', 0):,} natural  {labels.get('0', 0):,} broken" + (" bases" if level is Level.base else ""))
+        typer.echo(f"{name:<6} {labels.get('1', 0):,} natural  {labels.get('0', 0):,} broken")
     typer.echo(f"wrote {output}; how it was made: {output / 'manifest.json'}")
 
 

@@ -19,7 +19,6 @@ from basewise.genome.alphabet import N_CODE, as_bases, codes, reverse_complement
 from basewise.genome.fasta import Genome
 
 LETTERS = np.frombuffer(b"ACGT", dtype=np.uint8)
-LEVELS = ("sequence", "base")
 _GC = (1, 2)  # codes of C and G
 
 
@@ -35,7 +34,6 @@ class BrokenOptions:
     first: int = 15  # bases of the first block
     replaced: float = 0.6  # chance of a block to be replaced; at least one is
     copies: int = 1  # times each of the given sequences is taken, broken in another way every time
-    level: str = "sequence"  # a label for the sequence, or "base": one for each base, 0 where it was replaced
     test_chroms: tuple[str, ...] = ()
     val_chroms: tuple[str, ...] = ()
     seed: int = 0
@@ -48,16 +46,13 @@ class BrokenOptions:
                 raise BasewiseError(f"{name} is {value}, expected 1 or more")
         if not 0 <= self.min_gc <= 1 or not 0 < self.replaced <= 1:
             raise BasewiseError(f"min_gc is {self.min_gc}, replaced {self.replaced}: expected shares, of blocks more than 0")
-        if self.level not in LEVELS:
-            raise BasewiseError(f"level is {self.level!r}, expected {' or '.join(LEVELS)}")
 
 
 def build_broken(genome: Genome, options: BrokenOptions, given: Sequence[str] = ()) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return (examples, manifest) of kind `level`: natural windows, label 1, each followed by its broken copy, label 0.
+    """Return (examples, manifest) of kind "sequence": natural windows, label 1, each followed by its broken copy, label 0.
 
     Windows of `genome` without N, on either strand, are drawn without replacement; `given` sequences, which have the window's length,
-    join the training split. A replaced block is uniform over A, C, G and T, and label 0 at level "base", its bases that stayed the same
-    by chance too; blocks that were kept have label 1. A natural window and its copy are one `group`.
+    join the training split. A replaced block is uniform over A, C, G and T. A natural window and its copy are one `group`.
 
     Raises
     ------
@@ -77,17 +72,12 @@ def build_broken(genome: Genome, options: BrokenOptions, given: Sequence[str] = 
         own = np.repeat(_checked(given, options.window), options.copies, axis=0)
         about = {"chrom": ".", "start": 0, "end": options.window, "strand": ".", "split": "train"}
         windows, places = np.concatenate([windows, own]), pd.concat([places, pd.DataFrame([about] * len(own))], ignore_index=True)
-    copies, kept = broken(windows, options, rng)
-    pairs = np.stack([windows, copies], axis=1).reshape(-1, options.window)
+    pairs = np.stack([windows, broken(windows, options, rng)], axis=1).reshape(-1, options.window)
     examples = places.loc[places.index.repeat(2)].reset_index(drop=True)
-    if options.level == "sequence":
-        examples["label"] = np.tile([1, 0], len(windows))
-    else:
-        labels = np.stack([np.ones_like(kept), kept], axis=1).reshape(-1, options.window).astype(np.int8)
-        examples["label"] = pd.Series(list(labels), dtype=object)
+    examples["label"] = np.tile([1, 0], len(windows))
     examples["group"] = [f"window{row // 2}" for row in range(len(pairs))]
     examples["sequence"] = [to_str(row) for row in pairs]
-    settings = {name: getattr(options, name) for name in ("level", "stride", "min_gc", "block", "first", "replaced", "copies", "seed")}
+    settings = {name: getattr(options, name) for name in ("stride", "min_gc", "block", "first", "replaced", "copies", "seed")}
     manifest = {
         "task": "broken",
         "variant": "clean",
@@ -102,16 +92,13 @@ def build_broken(genome: Genome, options: BrokenOptions, given: Sequence[str] = 
     return examples[[*EXAMPLE_COLUMNS]], manifest
 
 
-def broken(
-    windows: npt.NDArray[np.uint8], options: BrokenOptions, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Return copies of `windows` (B, window), ASCII, with whole blocks replaced by random bases, and which bases (B, window) were kept."""
+def broken(windows: npt.NDArray[np.uint8], options: BrokenOptions, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Return copies of `windows` (B, window), ASCII, with whole blocks replaced by random bases."""
     block_of = np.where(np.arange(options.window) < options.first, 0, (np.arange(options.window) - options.first) // options.block + 1)
     blocks = int(block_of[-1]) + 1
     replaced = rng.random((len(windows), blocks)) < options.replaced
     replaced[np.arange(len(windows)), rng.integers(blocks, size=len(windows))] |= ~replaced.any(axis=1)
-    kept = ~replaced[:, block_of]
-    return np.where(kept, windows, LETTERS[rng.integers(0, 4, windows.shape)]), kept
+    return np.where(replaced[:, block_of], LETTERS[rng.integers(0, 4, windows.shape)], windows)
 
 
 def _drawn(genome: Genome, options: BrokenOptions, rng: np.random.Generator) -> dict[str, npt.NDArray[np.int64]]:
