@@ -77,7 +77,8 @@ def test_soft_mask_policies(fasta):
     bases = as_bases("ACgtNnRa")
     for policy, asked in (("keep", "11110001"), ("mask", "11000000"), ("skip", "11000000")):
         assert "".join(str(int(x)) for x in is_asked(bases, Pretrain(soft_mask=policy))) == asked
-    mask, skip = (source(fasta, soft_mask=policy, max_masked=0.3).draw(np.arange(60)).bases for policy in ("mask", "skip"))
+    policies = {"soft_mask": "mask"}, {"soft_mask": "skip", "max_masked": 0.3}
+    mask, skip = (source(fasta, **policy).draw(np.arange(60)).bases for policy in policies)
     lower = [(b & 0x20).astype(bool).mean(axis=1) for b in (mask, skip)]
     assert lower[0].max() > 0.3 >= lower[1].max()
 
