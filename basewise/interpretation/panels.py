@@ -19,6 +19,7 @@ PANELS = 8  # to start with
 SHARE = 0.25  # of the panels are halved at a time at most: more at once would overshoot
 CANCELLING = 20  # times the limit: sizes of all panels' errors together, so that no sum is right by chance alone
 NARROWEST = 2.0**-22  # places are float32 in the model
+NOISE = 2.0**-22  # of the largest F: float32 values of F are not surer than that, nor is a panel's error
 
 
 class Nodes(NamedTuple):
@@ -74,16 +75,16 @@ def weights_of_nodes(nodes: Nodes) -> Doubles:
 def next_places(nodes: Nodes, limit: float, cap: int) -> Doubles:
     """Return where to evaluate next, in order: nowhere (0,) when the path is done, or where there would be more than `cap` nodes.
 
-    Done is a path whose errors sum to `limit` at most, their sizes to `CANCELLING` times that. Else those panels are halved that have the
-    largest errors: until the sizes of the others' sum to `limit`, but not more than `SHARE` of all.
+    Done is a path whose errors sum to `limit` at most, their sizes to `CANCELLING` times that (and `NOISE` for each). Else those panels are
+    halved that have the largest errors, above `NOISE`: until the sizes of the others' sum to `limit`, but not more than `SHARE` of all.
     """
     if not len(nodes.places):
         return np.linspace(0, 1, 2 * PANELS + 1)
-    error = errors_of(nodes)
-    if abs(error.sum()) <= limit and np.abs(error).sum() <= CANCELLING * limit:
+    error, noise = errors_of(nodes), NOISE * np.abs(nodes.values).max()
+    if abs(error.sum()) <= limit and np.abs(error).sum() <= CANCELLING * limit + noise * len(error):
         return np.empty(0)
     start, width = nodes.places[:-2:2], np.diff(nodes.places[::2])
-    size = np.where(width > NARROWEST, np.abs(error), 0.0)
+    size = np.where((width > NARROWEST) & (np.abs(error) > noise), np.abs(error), 0.0)
     largest = np.argsort(-size, kind="stable")
     rest = size.sum() - np.cumsum(size[largest])
     most = min(1 + int((rest > limit).sum()), math.ceil(SHARE * len(size)), max(0, cap - len(nodes.places)) // 2)
