@@ -24,7 +24,9 @@ from basewise.inference.scan import ScanOptions, scan
 if __name__ == "__main__":
     genome, out, workers, exact = sys.argv[1:]
     scan(ScanOptions(Path(genome), Path(out), workers=int(workers), exact=exact == "exact"))
-    print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    # its own peak since it began: ru_maxrss of a process counts what the one that started it held
+    (own,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print(max(int(own), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
 """
 
 
