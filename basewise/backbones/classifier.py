@@ -227,6 +227,11 @@ class Classifier(nn.Module):
         power = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
         return (power / power.sum(axis=-1, keepdims=True)).astype(np.float32)
 
+    def answers(self, logits: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return `probabilities` as the question has them: of ``labels[1]`` alone, (...,), for two labels, whatever C, else (..., C)."""
+        p = self.probabilities(logits)
+        return p[..., 1] if len(self.config.labels) == 2 and logits.shape[-1] == 2 else p
+
 
 def save_classifier(classifier: Classifier, folder: str | Path, card: str | None = None, *, half: bool = False) -> Path:
     """Write a model folder, whole or not at all, and return it; an older model folder is replaced, anything else is refused.

@@ -11,7 +11,7 @@ from basewise.datasets.folder import Dataset
 from basewise.datasets.table import COMPLETE
 from basewise.errors import BasewiseError, did_you_mean
 from basewise.evaluation.judge import judge, judge_bases, judge_by
-from basewise.evaluation.scoring import answers, resampling_groups, score_logits, scored_labels
+from basewise.evaluation.scoring import resampling_groups, score_logits, scored_labels
 from basewise.inference.asking import refuse_individuals
 from basewise.provenance import provenance
 
@@ -58,7 +58,7 @@ def evaluate_model(
     labels, flat, source = scored_labels(examples, logits, kind)
     if len(labels) and labels.max() >= len(classifier.config.labels):
         raise BasewiseError(f"{dataset.path} has label {labels.max()}, but model {model} knows {len(classifier.config.labels)} labels")
-    p, cut = answers(classifier, flat), classifier.config.threshold if threshold is None else threshold
+    p, cut = classifier.answers(flat), classifier.config.threshold if threshold is None else threshold
     groups = resampling_groups(examples, source, kind)
     settings: dict[str, Any] = {"prevalence": prevalence, "bootstrap": bootstrap, "seed": seed, "groups": groups}
     result: dict[str, Any] = {

@@ -71,12 +71,6 @@ def scored_labels(examples: pd.DataFrame, logits: list[Floats], kind: str) -> tu
     return labels[kept], flat[kept], source[kept]
 
 
-def answers(classifier: Classifier, logits: Floats) -> npt.NDArray[np.float32]:
-    """Return the calibrated probabilities of logits (S, C): (S,) of ``labels[1]`` for a binary question, whatever C, else (S, C)."""
-    p = classifier.probabilities(logits)
-    return p[..., 1] if len(classifier.config.labels) == 2 and logits.shape[-1] == 2 else p
-
-
 def one_logit(logits: Floats) -> Floats:
     """Return logits (S, 1) for those (S, 2) of a published head, whose softmax is the sigmoid of their difference; others unchanged."""
     return logits[..., 1:] - logits[..., :1] if logits.shape[-1] == 2 else logits

@@ -161,8 +161,7 @@ class Reader:
         else:
             tokens = self.layout.tokens(torch.from_numpy(self.layout.table[rows]).to(self.device))
         logits = classifier(tokens) if self.fast is None else self._fast_logits(self.fast, tokens)
-        answers = classifier.probabilities(logits)
-        return answers[..., 1] if logits.shape[-1] == 2 else answers
+        return classifier.answers(logits)
 
     def _fast_logits(self, fast: FastHyena, tokens: Tokens) -> torch.Tensor:
         logits: torch.Tensor = self.classifier.head(fast.hidden(tokens.ids), tokens)

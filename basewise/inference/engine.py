@@ -208,8 +208,7 @@ class Scorer:
 
     def _probabilities(self, logits: Tensor) -> Probabilities:
         """Return the probability of the second label, float32 (B,), for logits (B, C)."""
-        answers = self.classifier.probabilities(logits)
-        return answers if answers.ndim == 1 else answers[:, 1]
+        return self.classifier.answers(logits)
 
 
 def scorer(

@@ -57,11 +57,11 @@ def predict_sequences(
     """
     refuse_individuals(classifier)
     rows, lengths = _measured(sequences, batch_size)
-    binary = len(classifier.config.labels) == 2
-    answers = np.empty(len(rows) if binary else (len(rows), len(classifier.config.labels)), dtype=np.float32)
+    labels = len(classifier.config.labels)
+    answers = np.empty(len(rows) if labels == 2 else (len(rows), labels), dtype=np.float32)
     with answering(classifier, torch.device(device)):
         for batch in batches_by_length(lengths, batch_size, _BASES_A_BATCH):
-            answers[batch] = _center_or_whole(classifier, [rows[index] for index in batch], binary)
+            answers[batch] = _center_or_whole(classifier, [rows[index] for index in batch])
     return answers
 
 
@@ -82,8 +82,8 @@ def predict_bases(
     answers = [np.empty(0, np.float32)] * len(rows)
     with answering(classifier, torch.device(device)):
         for batch in batches_by_length(lengths, batch_size, _BASES_A_BATCH):
-            p = classifier.probabilities(classifier(_tokens(classifier, [rows[index] for index in batch])))
-            for index, values in zip(batch, p[..., 1] if p.ndim == 3 else p, strict=True):
+            p = classifier.answers(classifier(_tokens(classifier, [rows[index] for index in batch])))
+            for index, values in zip(batch, p, strict=True):
                 answers[index] = values[: len(rows[index])]
     return answers
 
@@ -119,11 +119,10 @@ def _tokens(classifier: Classifier, rows: list[Bases]) -> Tokens:
     return tokens
 
 
-def _center_or_whole(classifier: Classifier, rows: list[Bases], binary: bool) -> npt.NDArray[np.float32]:
+def _center_or_whole(classifier: Classifier, rows: list[Bases]) -> npt.NDArray[np.float32]:
     tokens = _tokens(classifier, rows)
     logits = classifier.center_logits(tokens) if classifier.config.kind == "base" else classifier(tokens)
-    answers = classifier.probabilities(logits)
-    return answers[:, 1] if binary and answers.ndim == 2 else answers
+    return classifier.answers(logits)
 
 
 def _score_intervals(

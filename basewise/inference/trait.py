@@ -115,8 +115,7 @@ def head_probabilities(classifier: Classifier, vectors: Floats, groups: npt.NDAr
         step = max(1, VECTORS_A_BATCH // groups.shape[1])
         for low in range(0, len(groups), step):
             picked = torch.from_numpy(groups[low : low + step]).to(classifier.device)
-            p = classifier.probabilities(classifier.head(table[picked]))
-            answers.append(p[:, 1] if p.ndim == 2 and len(classifier.config.labels) == 2 else p)
+            answers.append(classifier.answers(classifier.head(table[picked])))
     return np.concatenate(answers)
 
 

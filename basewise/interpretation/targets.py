@@ -79,12 +79,10 @@ def parse_target(text: str | None, config: ClassifierConfig) -> Target:
 
 def predicted_classes(classifier: Classifier, logits: Tensor) -> npt.NDArray[np.int64]:
     """Return the class each logit vector (..., C) is called, by the threshold where the question is binary; ties go to the positive."""
-    probabilities = classifier.probabilities(logits)
-    if classifier.config.outputs == 1:
-        return (probabilities >= classifier.config.threshold).astype(np.int64)
+    answers = classifier.answers(logits)
     if len(classifier.config.labels) == 2:
-        return (probabilities[..., 1] >= classifier.config.threshold).astype(np.int64)
-    return probabilities.argmax(-1).astype(np.int64)
+        return (answers >= classifier.config.threshold).astype(np.int64)
+    return answers.argmax(-1).astype(np.int64)
 
 
 def weights_of(classifier: Classifier, target: Target, logits: Tensor, labels: Labels | None = None) -> Tensor | None:

@@ -11,7 +11,7 @@ from basewise.datasets.table import COMPLETE
 from basewise.evaluation.calibration import choose_threshold, fit_platt, fit_temperature
 from basewise.evaluation.judge import judge, judge_bases
 from basewise.evaluation.metrics import prevalence_weights
-from basewise.evaluation.scoring import Floats, answers, one_logit, resampling_groups, score_logits, scored_labels
+from basewise.evaluation.scoring import Floats, one_logit, resampling_groups, score_logits, scored_labels
 from basewise.files import atomic_path
 from basewise.recipes.schema import Recipe
 
@@ -48,7 +48,7 @@ def settle(recipe: Recipe, classifier: Classifier, examples: pd.DataFrame, batch
     if "val" in logits:
         labels, flat, _ = scored_labels(examples[examples["split"] == "val"], logits["val"], recipe.kind)
         classifier.config = classifier.config.model_copy(update={"calibration": calibrate(recipe, labels, flat)})
-        p = answers(classifier, flat)
+        p = classifier.answers(flat)
         if p.ndim == 1:
             threshold = choose_threshold(labels, p, rule.threshold, prevalence=rule.prevalence)
     classifier.config = classifier.config.model_copy(update={"threshold": threshold})
@@ -58,7 +58,7 @@ def settle(recipe: Recipe, classifier: Classifier, examples: pd.DataFrame, batch
         labels, flat, source = scored_labels(part, values, recipe.kind)
         groups = resampling_groups(part, source, recipe.kind)
         settings: dict[str, Any] = {"bootstrap": rule.bootstrap, "seed": recipe.train.seed, "groups": groups}
-        p = answers(classifier, flat)
+        p = classifier.answers(flat)
         base = recipe.kind == "base"
         verdicts[split] = judge_bases(part, labels, p, source, threshold, **settings) if base else judge(labels, p, threshold, **settings)
         tables.append(prediction_table(classifier, part, values))
@@ -72,7 +72,7 @@ def judge_complete(recipe: Recipe, classifier: Classifier, examples: pd.DataFram
         return None
     logits = score_logits(classifier, part["sequence"].tolist(), batch_size=batch_size)
     labels, flat, source = scored_labels(part, logits, recipe.kind)
-    rule, p = recipe.evaluate, answers(classifier, flat)
+    rule, p = recipe.evaluate, classifier.answers(flat)
     settings: dict[str, Any] = {"bootstrap": rule.bootstrap, "seed": recipe.train.seed}
     settings["groups"] = resampling_groups(part, source, recipe.kind)  # neighbouring bases are not independent
     return judge_bases(part, labels, p, source, classifier.config.threshold, **settings)
@@ -86,7 +86,7 @@ def prediction_table(classifier: Classifier, examples: pd.DataFrame, logits: lis
         if column in examples:
             table[column] = examples[column].to_numpy()
     table["label"] = examples["label"].to_numpy()
-    probabilities = [answers(classifier, z) for z in logits]
+    probabilities = [classifier.answers(z) for z in logits]
     shown = [one_logit(z)[..., 0] if binary else z for z in logits]
     scalar = binary and not base
     for name, values in (("logit", shown), ("probability", probabilities)):

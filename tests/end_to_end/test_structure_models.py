@@ -7,7 +7,7 @@ import pytest
 
 from basewise import zoo
 from basewise.backbones.classifier import load_classifier
-from basewise.evaluation.scoring import answers, score_logits
+from basewise.evaluation.scoring import score_logits
 from basewise.genome.alphabet import reverse_complement
 from basewise.inference.predict import predict_sequences
 
@@ -33,7 +33,7 @@ def test_the_model_folder_is_whole_and_small(name) -> None:
 
 def _per_base(name, sequences):
     classifier = load_classifier(name)
-    return [answers(classifier, logits) for logits in score_logits(classifier, sequences)]
+    return [classifier.answers(logits) for logits in score_logits(classifier, sequences)]
 
 
 def test_alternating_cg_is_z_dna_and_poly_a_is_not() -> None:

@@ -11,7 +11,7 @@ from basewise.datasets.folder import open_dataset
 from basewise.errors import BasewiseError
 from basewise.evaluation.evaluate import evaluate_model
 from basewise.evaluation.judge import judge_bases
-from basewise.evaluation.scoring import answers, score_logits, scored_labels
+from basewise.evaluation.scoring import score_logits, scored_labels
 from basewise.files import prepare_output_folder
 from basewise.recipes.schema import recipe_from
 from basewise.testing.datasets import planted_dataset, planted_motif
@@ -32,7 +32,7 @@ def test_bases_of_split_complete_are_resampled_by_their_group():
     labels, flat, source = scored_labels(examples, score_logits(classifier, examples["sequence"].tolist()), "base")
     groups = examples["group"].to_numpy(dtype=object)[source]
     expected, alone = (
-        judge_bases(examples, labels, answers(classifier, flat), source, classifier.config.threshold, bootstrap=40, seed=0, groups=g)
+        judge_bases(examples, labels, classifier.answers(flat), source, classifier.config.threshold, bootstrap=40, seed=0, groups=g)
         for g in (groups, None)
     )
     assert found == expected
