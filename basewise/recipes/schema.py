@@ -190,13 +190,6 @@ class Train(_Section):
             raise ValueError("with phases, head_lr and freeze_backbone are those of each phase")
         if self.crop is not None and self.steps is None:
             raise ValueError("crops are drawn, not visited: give steps instead of epochs")
-        augment = self.augment
-        if self.crop is not None and augment.shift:
-            raise ValueError("crops are drawn at every offset already: leave out augment.shift")
-        if self.crop is None and (augment.mutate or augment.mutate_scored):
-            raise ValueError("augment.mutate and augment.mutate_scored are for crops: give train.crop, or leave them out")
-        if augment.mirror_shift and not augment.reverse_complement:
-            raise ValueError("augment.mirror_shift moves the labels of turned sequences: give augment.reverse_complement, or leave it out")
         return self
 
 
