@@ -5,16 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
-import numpy as np
 import pytest
 import torch
 
 from basewise.errors import BasewiseError
 from basewise.recipes.schema import apply_overrides, load_recipe, recipe_from, recipe_to_toml
 from basewise.testing.genomes import random_genome, write_fasta
-from basewise.testing.runs import KilledError, killer, same, weights
+from basewise.testing.runs import KilledError, killer, same, sigkilled, weights
 from basewise.training.pretrain import pretrain
 
 HYENA = {"name": "hyenadna", "config": {"d_model": 8, "n_layer": 1, "d_inner": 16, "l_max": 66, "filter_order": 8}}
@@ -71,15 +69,8 @@ def test_sigkill_at_a_random_moment_then_resume_is_bit_identical(fasta, tmp_path
     try:
         pretrain(r, tmp_path / "whole")
         cut = tmp_path / "cut"
-        command = [sys.executable, "-m", "basewise", "pretrain", path, "-o", cut]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as victim:
-            deadline = time.monotonic() + 120
-            while not (cut / "checkpoints" / "last.pt").exists() and victim.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.005)
-            time.sleep(float(np.random.default_rng().random()) * 0.3)
-            victim.send_signal(signal.SIGKILL)
-        assert victim.returncode == -signal.SIGKILL, "the training ended before it could be killed"
+        code = sigkilled(["pretrain", path, "-o", cut], cut, 120)
+        assert code == -signal.SIGKILL, "the training ended before it could be killed"
         assert not (cut / "run.json").exists()
         pretrain(r, cut, resume=True)
     finally:

@@ -5,11 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,7 +16,7 @@ from basewise.datasets.folder import open_dataset
 from basewise.errors import BasewiseError
 from basewise.recipes.schema import apply_overrides, load_recipe, recipe_from, recipe_to_toml
 from basewise.testing.datasets import planted_dataset
-from basewise.testing.runs import KilledError, killer, same, weights
+from basewise.testing.runs import KilledError, killer, same, sigkilled, weights
 from basewise.training.train import train
 
 CONVNET = {"name": "convnet", "config": {"width": 8, "stem_kernel": 9, "blocks": [{"kernel": 3}], "dropout": 0.1}}
@@ -71,15 +69,8 @@ def test_sigkill_at_a_random_moment_then_resume_is_bit_identical(dataset, tmp_pa
     try:
         train(apply_overrides(r, [f'data.path="{dataset.path}"']), dataset, tmp_path / "whole")
         cut = tmp_path / "cut"
-        command = [sys.executable, "-m", "basewise", "train", path, "--data", dataset.path, "-o", cut]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as victim:
-            deadline = time.monotonic() + 60
-            while not (cut / "checkpoints" / "last.pt").exists() and victim.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.005)
-            time.sleep(float(np.random.default_rng().random()) * 0.3)
-            victim.send_signal(signal.SIGKILL)
-        assert victim.returncode == -signal.SIGKILL, "the training ended before it could be killed"
+        code = sigkilled(["train", path, "--data", dataset.path, "-o", cut], cut, 60)
+        assert code == -signal.SIGKILL, "the training ended before it could be killed"
         assert not (cut / "run.json").exists()
         train(apply_overrides(r, [f'data.path="{dataset.path}"']), dataset, cut, resume=True)
     finally:
