@@ -1,6 +1,6 @@
 """Our own backbone: a two-sided dilated residual convolution network, one token a base, exactly shift-equivariant.
 
-    ids (B, T) -> one-hot (B, T, 4); N and everything that is no base: zeros
+    ids (B, T) -> one-hot (B, T, 4); N and everything that is no base: zeros; then a channel for each of the published rules it is told of
     -> stem convolution -> residual blocks -> norm, activation -> hidden (B, T, D)
 
 Beyond the ends of a sequence is N, at every layer: the input is extended by `reach` Ns on both sides and every convolution is "valid", so
@@ -17,6 +17,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from basewise.backbones.rules import Config as RuleConfig
+from basewise.backbones.rules import Model as RuleModel
+from basewise.backbones.rules import Rule
 from basewise.backbones.tokenizers.character import one_hot
 
 
@@ -49,12 +52,18 @@ class Config(BaseModel):
     expansion: Annotated[float, Field(gt=0)] = 1.0  # channels inside a block / width; below 1 a bottleneck
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     activation: Literal["gelu", "relu"] = "gelu"
+    rules: tuple[Rule, ...] = ()  # their scores are further input channels
     members: Annotated[int, Field(ge=1)] = 1  # networks of this shape side by side, trained apart
+
+    @property
+    def rules_reach(self) -> int:
+        """Bases on either side that the input of a base depends on."""
+        return max((RuleConfig(rule=rule).reach for rule in self.rules), default=0)
 
     @property
     def reach(self) -> int:
         """Bases on either side that a hidden state depends on."""
-        return self.stem_kernel // 2 + sum(block.kernel // 2 * block.dilation for block in self.blocks)
+        return self.rules_reach + self.stem_kernel // 2 + sum(block.kernel // 2 * block.dilation for block in self.blocks)
 
 
 class Model(nn.Module):
@@ -69,31 +78,37 @@ class Model(nn.Module):
         self.config = config
         self.width = config.members * config.width
         self.reach = config.reach
+        self.rules = [RuleModel(RuleConfig(rule=rule)) for rule in config.rules]  # no weights, no part of state_dict
         self.members = nn.ModuleList(_Member(config) for _ in range(config.members))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Return the one-hot input (B, T, 4) in the order A C G T; N, [PAD] and every other special token are zeros."""
-        return one_hot(ids).to(next(self.parameters()).dtype)
+        """Return the input (B, T, C): one-hot in the order A C G T, then the rules' scores; zeros for N, [PAD] and other special tokens."""
+        bases = one_hot(ids).float()
+        known, everywhere = bases.sum(-1, keepdim=True), torch.ones_like(ids, dtype=torch.bool)
+        scores = [rule.encode(bases, everywhere) * known for rule in self.rules]
+        return torch.cat([bases, *scores], dim=-1).to(next(self.parameters()).dtype)
 
     def encode(self, embedded: Tensor, mask: Tensor) -> Tensor:
-        """Return hidden states (B, T, D) for embeddings (B, T, 4); positions where `mask` (B, T) is False are read as N."""
+        """Return hidden states (B, T, D) for embeddings (B, T, C); positions where `mask` (B, T) is False are read as N."""
         if not embedded.shape[1]:
             return embedded.new_zeros((embedded.shape[0], 0, self.width))
         return self.encode_valid(F.pad(embedded * mask[..., None], (0, 0, self.reach, self.reach)))
 
     def encode_valid(self, embedded: Tensor) -> Tensor:
-        """Return hidden states (B, T - 2 * reach, D) of the bases of (B, T, 4) that have `reach` bases on both sides."""
-        x = embedded.transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (B, 4, 1, T)
+        """Return hidden states (B, T - 2 * reach, D) of the bases of (B, T, C) that have `reach` bases on both sides."""
+        margin = self.config.rules_reach  # the rules' scores of these bases knew too little
+        x = embedded[:, margin : embedded.shape[1] - margin].transpose(1, 2).unsqueeze(2)  # (B, C, 1, T - 2 * margin)
+        x = x.contiguous(memory_format=torch.channels_last)
         hidden = torch.cat([member(x) for member in self.members], dim=1)
         return hidden.squeeze(2).transpose(1, 2)
 
 
 class _Member(nn.Module):
-    """One network: (B, 4, 1, T) -> (B, width, 1, T - 2 * reach)."""
+    """One network: (B, C, 1, T) -> (B, width, 1, T minus what its convolutions need)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.stem = _ConvNorm(4, config.width, config.stem_kernel)
+        self.stem = _ConvNorm(4 + len(config.rules), config.width, config.stem_kernel)
         self.blocks = nn.ModuleList(_Block(config, block) for block in config.blocks)
         self.norm = nn.BatchNorm2d(config.width)
         self.activation = _activation(config)

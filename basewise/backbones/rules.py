@@ -10,16 +10,20 @@ g4-regex
     1 for a base in any match of ``(G{3,}[ACGT]{1,7}){3,}G{3,}`` (G3+N1-7) on either strand, overlapping matches included, plus a quarter of
     its g4hunter score: matches come first, and within and without them the better score. Source of the pattern: Huppert & Balasubramanian
     2005, Nucleic Acids Res. 33:2908.
+pqs
+    The score of the potential quadruplex (PQS) a base lies in, of both strands the better, in tetrads (that of pqsfinder over 40), 0
+    outside. Imperfect runs count too; `window` has no part in it. Search, score and source: basewise/genome/quadruplexes.py.
 zscore
     Every step between neighbours that alternates purine and pyrimidine counts 1 (CG, GC), 0.5 (CA, TG, AC, GT) or 0.1 (TA, AT), every
     other step -1; the mean over the ``window - 1`` steps of `window` bases (12, a turn of Z-DNA); a base takes the best window it lies in.
     Source: alternation, Wang et al. 1979, Nature 282:680; the order of the steps, Ho et al. 1986, EMBO J. 5:2737. The numbers are ours.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
+import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,18 +38,41 @@ LONGEST_MATCH = TRACTS * LONGEST_TRACT + (TRACTS - 1) * LOOP  # every base of a 
 STEPS = ((-1.0, 0.5, -1.0, 0.1), (0.5, -1.0, 1.0, -1.0), (-1.0, 1.0, -1.0, 0.5), (0.1, -1.0, 0.5, -1.0))
 
 
+Rule = Literal["g4hunter", "g4-regex", "pqs", "zscore"]
+
+
 class Config(BaseModel):
     """Which rule, and how many bases it averages over (None: the published number)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rule: Literal["g4hunter", "g4-regex", "zscore"]
+    rule: Rule
     window: Annotated[int, Field(ge=2)] | None = None
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if self.window is not None and self.rule not in WINDOWS:
+            raise ValueError(f"window {self.window} is given, and rule {self.rule} averages over none")
+        return self
 
     @property
     def size(self) -> int:
         """Bases a score is averaged over."""
         return self.window or WINDOWS[self.rule]
+
+    @property
+    def averaged(self) -> int:
+        """Bases on either side that the best window a base lies in depends on."""
+        return self.size - 1 + (0 if self.rule == "zscore" else LONGEST - 1)
+
+    @property
+    def reach(self) -> int:
+        """Bases on either side that a score depends on."""
+        if self.rule == "pqs":
+            from basewise.genome.quadruplexes import REACH  # numba: half a second that other rules need not wait for
+
+            return REACH
+        return max(self.averaged, LONGEST_MATCH - 1) if self.rule == "g4-regex" else self.averaged
 
 
 class Model(nn.Module):
@@ -59,8 +86,7 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.averaged = config.size - 1 + (0 if config.rule == "zscore" else LONGEST - 1)
-        self.reach = max(self.averaged, LONGEST_MATCH - 1) if config.rule == "g4-regex" else self.averaged
+        self.reach = config.reach
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the one-hot input (B, T, 4) in the order A C G T; everything else is zeros."""
@@ -73,7 +99,10 @@ class Model(nn.Module):
     def encode_valid(self, embedded: Tensor) -> Tensor:
         """Return scores (B, T - 2 * reach, 1) of the bases of (B, T, 4) that have `reach` bases on both sides."""
         bases = embedded.transpose(1, 2).float()  # (B, 4, T)
-        near = bases[..., self.reach - self.averaged : bases.shape[-1] - (self.reach - self.averaged)]
+        if self.config.rule == "pqs":
+            return _pqs(bases)[:, self.reach : bases.shape[-1] - self.reach, None]
+        spare = self.reach - self.config.averaged
+        near = bases[..., spare : bases.shape[-1] - spare]
         windows = self._zscore(near) if self.config.rule == "zscore" else self._g4hunter(near)
         score = F.max_pool1d(windows[:, None], self.config.size, stride=1).transpose(1, 2)  # of the windows a base lies in the best
         if self.config.rule != "g4-regex":
@@ -92,6 +121,15 @@ class Model(nn.Module):
         weights = torch.tensor(STEPS, device=bases.device) + 1
         steps = torch.einsum("bit,ij,bjt->bt", bases[..., :-1], weights, bases[..., 1:]) - 1  # (B, T - 1)
         return F.avg_pool1d(steps[:, None], self.config.size - 1, stride=1)[:, 0]
+
+
+def _pqs(bases: Tensor) -> Tensor:
+    """Return the score (B, T), in tetrads, of the PQS a base of (B, 4, T) lies in."""
+    from basewise.genome.quadruplexes import TETRAD, quadruplex_scores
+
+    there = bases.detach().cpu().numpy() > 0.5
+    scores = [np.maximum(quadruplex_scores(row[2]), quadruplex_scores(row[1, ::-1])[::-1]) for row in there]
+    return torch.from_numpy(np.stack(scores) / TETRAD).to(bases)
 
 
 def _run_lengths(there: Tensor) -> Tensor:

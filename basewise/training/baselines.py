@@ -24,6 +24,7 @@ BASELINES = {
     "random-init": "basewise/random_init",
     "g4hunter": "basewise/g4hunter",
     "g4-regex": "basewise/g4_regex",
+    "pqs": "basewise/pqs",
     "zscore": "basewise/zscore",
 }
 

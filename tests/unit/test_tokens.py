@@ -194,6 +194,18 @@ def test_the_g4_pattern_finds_the_bases_of_all_matches():
     assert 200 < covered < 900  # neither none nor all
 
 
+def test_potential_quadruplexes_of_both_strands_in_tetrads():
+    model, tokenizer = Model(Config(rule="pqs")), CharacterTokenizer("none")
+    plus, minus = "GGGTGGGTGGGTGGG", "CCCCTCCCCACCTCCACCCC"  # 73 and, with a bulge in the third run, 93
+    tokens = tokenizer.tokenize([f"AA{plus}AA{minus}ANN", f"TA{plus}"])
+    score = model.encode(model.embed(tokens.ids), tokens.mask)[..., 0]
+    expected = [0] * 2 + [73 / 40] * 15 + [0] * 2 + [93 / 40] * 20 + [0] * 3
+    assert score[0].tolist() == pytest.approx(expected)
+    assert score[1].tolist() == pytest.approx([0] * 2 + [73 / 40] * 15 + [0] * 25)
+    with pytest.raises(ValueError, match="window 20 is given, and rule pqs averages over none"):
+        Config(rule="pqs", window=20)
+
+
 def test_a_perfect_g_quadruplex_scores_as_published():
     model, tokenizer = Model(Config(rule="g4hunter")), CharacterTokenizer("none")
     tokens = tokenizer.tokenize(["A" * 30 + "GGGGGTTGGGGTTGGGGTTGGGGTT" + "A" * 30])  # 17 G of 4 each over 25

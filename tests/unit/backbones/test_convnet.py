@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from basewise.backbones import rules as rules_model
 from basewise.backbones.configs import parse_config
-from basewise.backbones.convnet import Config
+from basewise.backbones.convnet import BlockConfig, Config, Model
 from basewise.backbones.tokenizers.character import CharacterTokenizer
 from basewise.errors import BasewiseError
 from basewise.testing.models import tiny_classifier, tiny_convnet
@@ -93,3 +94,19 @@ def test_training_moves_every_parameter():
     tokens = TOKENIZER.tokenize([bases(30, seed) for seed in range(4)])
     model.encode(model.embed(tokens.ids), tokens.mask).square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_rules_are_further_channels_and_reach_as_far_as_they_do():
+    model = Model(Config(width=8, stem_kernel=5, blocks=(BlockConfig(kernel=3, dilation=2),), rules=("zscore", "g4-regex"))).eval()
+    rules = [rules_model.Model(rules_model.Config(rule=rule)) for rule in ("zscore", "g4-regex")]
+    assert model.reach == 2 + 2 + max(rule.reach for rule in rules)
+    text = bases(300).replace("T", "G")
+    tokens = TOKENIZER.tokenize([text])
+    embedded = model.embed(tokens.ids)
+    assert embedded.shape == (1, 300, 6)
+    for channel, rule in enumerate(rules, start=4):
+        torch.testing.assert_close(embedded[..., channel : channel + 1], rule.encode(rule.embed(tokens.ids), tokens.mask))
+    assert embedded[..., 4:].std(dim=1).min() > 0.01
+    middle = hidden(model, text)[150]
+    torch.testing.assert_close(hidden(model, text[150 - model.reach : 151 + model.reach])[model.reach], middle, rtol=0, atol=1e-5)
+    torch.testing.assert_close(hidden(model, "N" * 9 + text + "N" * 9)[9:-9], hidden(model, text), rtol=0, atol=1e-5)
