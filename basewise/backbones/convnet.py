@@ -17,10 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from basewise.backbones.rules import Config as RuleConfig
-from basewise.backbones.rules import Model as RuleModel
-from basewise.backbones.rules import Rule
-from basewise.backbones.tokenizers.character import one_hot
+from basewise.backbones.rules import Channels, Rule
 
 
 def _check_odd(kernel: int) -> int:
@@ -56,14 +53,9 @@ class Config(BaseModel):
     members: Annotated[int, Field(ge=1)] = 1  # networks of this shape side by side, trained apart
 
     @property
-    def rules_reach(self) -> int:
-        """Bases on either side that the input of a base depends on."""
-        return max((RuleConfig(rule=rule).reach for rule in self.rules), default=0)
-
-    @property
     def reach(self) -> int:
         """Bases on either side that a hidden state depends on."""
-        return self.rules_reach + self.stem_kernel // 2 + sum(block.kernel // 2 * block.dilation for block in self.blocks)
+        return Channels(self.rules).reach + self.stem_kernel // 2 + sum(block.kernel // 2 * block.dilation for block in self.blocks)
 
 
 class Model(nn.Module):
@@ -78,15 +70,12 @@ class Model(nn.Module):
         self.config = config
         self.width = config.members * config.width
         self.reach = config.reach
-        self.rules = [RuleModel(RuleConfig(rule=rule)) for rule in config.rules]  # no weights, no part of state_dict
+        self.channels = Channels(config.rules)
         self.members = nn.ModuleList(_Member(config) for _ in range(config.members))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Return the input (B, T, C): one-hot in the order A C G T, then the rules' scores; zeros for N, [PAD] and other special tokens."""
-        bases = one_hot(ids).float()
-        known, everywhere = bases.sum(-1, keepdim=True), torch.ones_like(ids, dtype=torch.bool)
-        scores = [rule.encode(bases, everywhere) * known for rule in self.rules]
-        return torch.cat([bases, *scores], dim=-1).to(next(self.parameters()).dtype)
+        """Return the input (B, T, C), `rules.Channels`."""
+        return self.channels.embed(ids).to(next(self.parameters()).dtype)
 
     def encode(self, embedded: Tensor, mask: Tensor) -> Tensor:
         """Return hidden states (B, T, D) for embeddings (B, T, C); positions where `mask` (B, T) is False are read as N."""
@@ -96,7 +85,7 @@ class Model(nn.Module):
 
     def encode_valid(self, embedded: Tensor) -> Tensor:
         """Return hidden states (B, T - 2 * reach, D) of the bases of (B, T, C) that have `reach` bases on both sides."""
-        margin = self.config.rules_reach  # the rules' scores of these bases knew too little
+        margin = self.channels.reach  # the rules' scores of these bases knew too little
         x = embedded[:, margin : embedded.shape[1] - margin].transpose(1, 2).unsqueeze(2)  # (B, C, 1, T - 2 * margin)
         x = x.contiguous(memory_format=torch.channels_last)
         hidden = torch.cat([member(x) for member in self.members], dim=1)

@@ -1,8 +1,10 @@
 """Our own wide backbone: a fine tower that sees single bases and a coarse tower that sees thousands, one token a base.
 
-    one-hot (B, L, 4) ─┬─ fine: stem, dilated residual blocks at 1 bp ──────────────(+)── more blocks ── norm, act ── hidden (B, L, D)
-                       └─ coarse: stem, pooled to 16 bp, 64 bp, 256 bp ..., dilated ─┘
+    input (B, L, C) ─┬─── fine: stem, dilated residual blocks at 1 bp ──────────────(+)── more blocks ── norm, act ── hidden (B, L, D)
+                     └─── coarse: stem, pooled to 16 bp, 64 bp, 256 bp ..., dilated ─┘
                           residual blocks at every level, upsampled and summed
+
+The input is the bases, one-hot, and the scores of the published rules the network is told of.
 
 At the end half of the channels are spread: replaced by their maximum over `spread` bases on either side.
 
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from basewise.backbones.convnet import OddKernel
-from basewise.backbones.tokenizers.character import one_hot
+from basewise.backbones.rules import Channels, Rule
 
 FIRST_POOL = 16  # bases a position of the finest coarse level
 NEXT_POOL = 4  # positions of a level a position of the next
@@ -44,6 +46,7 @@ class Config(BaseModel):
     coarse_dilations: tuple[Positive, ...] = (1, 2, 4, 8)  # kernel 3
     spread: Annotated[int, Field(ge=0)] = 24  # half the channels are the maximum over so many bases on either side: cleavage is imprecise
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of whole channels, within blocks
+    rules: tuple[Rule, ...] = ()  # their scores are further input channels
     members: Positive = 1  # networks of this shape side by side, trained apart
 
     @property
@@ -61,7 +64,7 @@ class Config(BaseModel):
         """Bases on either side that a hidden state may depend on, rounded up to a multiple of the grid."""
         levels = sum(FIRST_POOL * NEXT_POOL**level for level in range(len(self.coarse_widths)))
         coarse = sum(self.coarse_dilations) * levels + 2 * self.grid  # + the position itself and its neighbour in the interpolation
-        return -(-max(coarse, self.fine_reach) // self.grid) * self.grid
+        return -(-(max(coarse, self.fine_reach) + Channels(self.rules).reach) // self.grid) * self.grid
 
 
 class Model(nn.Module):
@@ -75,35 +78,36 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.width, self.reach, self.grid = config.members * config.width, config.reach, config.grid
+        self.channels = Channels(config.rules)
         self.members = nn.ModuleList(_Member(config) for _ in range(config.members))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Return the one-hot input (B, T, 4) in the order A C G T; N, [PAD] and every other special token are zeros."""
-        return one_hot(ids).to(next(self.parameters()).dtype)
+        """Return the input (B, T, C), `rules.Channels`."""
+        return self.channels.embed(ids).to(next(self.parameters()).dtype)
 
     def encode(self, embedded: Tensor, mask: Tensor) -> Tensor:
-        """Return hidden states (B, T, D) for embeddings (B, T, 4); positions where `mask` (B, T) is False are read as N."""
+        """Return hidden states (B, T, D) for embeddings (B, T, C); positions where `mask` (B, T) is False are read as N."""
         return self.encode_valid(F.pad(embedded * mask[..., None], (0, 0, self.reach, self.reach)))
 
     def encode_valid(self, embedded: Tensor) -> Tensor:
-        """Return hidden states (B, T - 2 * reach, D) of the bases of (B, T, 4) that have `reach` bases on both sides.
+        """Return hidden states (B, T - 2 * reach, D) of the bases of (B, T, C) that have `reach` bases on both sides.
 
         The grid starts at the first base given.
         """
         length = embedded.shape[1] - 2 * self.reach
         x = F.pad(embedded, (0, 0, 0, -embedded.shape[1] % self.grid))  # to a whole number of grid cells
-        x = x.transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (B, 4, 1, L)
+        x = x.transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (B, C, 1, L)
         hidden = torch.cat([member(x, length) for member in self.members], dim=1)  # (B, D, 1, T - 2 * reach)
         return hidden.squeeze(2).transpose(1, 2)
 
 
 class _Member(nn.Module):
-    """One fine and one coarse tower: (B, 4, 1, L) -> (B, width, 1, length), the states of the bases behind the first `reach`."""
+    """One fine and one coarse tower: (B, C, 1, L) -> (B, width, 1, length), the states of the bases behind the first `reach`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.stem = nn.Conv2d(4, config.width, (1, config.stem_kernel), padding=(0, config.stem_kernel // 2))
+        self.stem = nn.Conv2d(4 + len(config.rules), config.width, (1, config.stem_kernel), padding=(0, config.stem_kernel // 2))
         self.fine = nn.ModuleList(_Block(config.width, config.kernel, d, config.dropout) for d in config.dilations)
         self.coarse = _Coarse(config)
         self.norm = nn.BatchNorm2d(config.width)
@@ -133,12 +137,12 @@ def _interpolated(coarse: Tensor, start: int, length: int) -> Tensor:
 
 
 class _Coarse(nn.Module):
-    """(B, 4, 1, L) -> (B, D, 1, L / 16): every level's states, brought to the first level and summed."""
+    """(B, C, 1, L) -> (B, D, 1, L / 16): every level's states, brought to the first level and summed."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         widths = config.coarse_widths
-        self.stem = nn.Conv2d(4, _COARSE_STEM, (1, 11), padding=(0, 5), bias=False)
+        self.stem = nn.Conv2d(4 + len(config.rules), _COARSE_STEM, (1, 11), padding=(0, 5), bias=False)
         self.stem_norm = nn.BatchNorm2d(_COARSE_STEM)
         self.second = nn.Conv2d(_COARSE_STEM, widths[0], (1, 5), padding=(0, 2), bias=False)
         self.second_norm = nn.BatchNorm2d(widths[0])

@@ -2,6 +2,7 @@
 
 The hidden state (B, T, 1) of a base is the rule's score; a head of weight 1 and a fitted threshold make it a classifier. All rules read
 both strands at once: the score of a sequence is the mirror of that of its reverse complement. Nothing here has a gradient of use.
+`convnet` and `pyramid` read the scores of the rules they are told of beside the bases (`Channels`).
 
 g4hunter
     Every G counts the length of its run of Gs, at most 4, every C minus that; the mean over `window` bases (25), without its sign; a base
@@ -13,12 +14,16 @@ g4-regex
 pqs
     The score of the potential quadruplex (PQS) a base lies in, of both strands the better, in tetrads (that of pqsfinder over 40), 0
     outside. Imperfect runs count too; `window` has no part in it. Search, score and source: basewise/genome/quadruplexes.py.
+zhunt
+    How readily the best window of 12 bases that a base lies in turns left-handed, of both strands the better, in standard deviations from
+    random windows, 0 below. `window` has no part in it. Numbers and source: basewise/genome/zhunt.py.
 zscore
     Every step between neighbours that alternates purine and pyrimidine counts 1 (CG, GC), 0.5 (CA, TG, AC, GT) or 0.1 (TA, AT), every
     other step -1; the mean over the ``window - 1`` steps of `window` bases (12, a turn of Z-DNA); a base takes the best window it lies in.
     Source: alternation, Wang et al. 1979, Nature 282:680; the order of the steps, Ho et al. 1986, EMBO J. 5:2737. The numbers are ours.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -38,7 +43,7 @@ LONGEST_MATCH = TRACTS * LONGEST_TRACT + (TRACTS - 1) * LOOP  # every base of a 
 STEPS = ((-1.0, 0.5, -1.0, 0.1), (0.5, -1.0, 1.0, -1.0), (-1.0, 1.0, -1.0, 0.5), (0.1, -1.0, 0.5, -1.0))
 
 
-Rule = Literal["g4hunter", "g4-regex", "pqs", "zscore"]
+Rule = Literal["g4hunter", "g4-regex", "pqs", "zhunt", "zscore"]
 
 
 class Config(BaseModel):
@@ -72,6 +77,10 @@ class Config(BaseModel):
             from basewise.genome.quadruplexes import REACH  # numba: half a second that other rules need not wait for
 
             return REACH
+        if self.rule == "zhunt":
+            from basewise.genome.zhunt import WINDOW
+
+            return WINDOW - 1
         return max(self.averaged, LONGEST_MATCH - 1) if self.rule == "g4-regex" else self.averaged
 
 
@@ -99,8 +108,8 @@ class Model(nn.Module):
     def encode_valid(self, embedded: Tensor) -> Tensor:
         """Return scores (B, T - 2 * reach, 1) of the bases of (B, T, 4) that have `reach` bases on both sides."""
         bases = embedded.transpose(1, 2).float()  # (B, 4, T)
-        if self.config.rule == "pqs":
-            return _pqs(bases)[:, self.reach : bases.shape[-1] - self.reach, None]
+        if self.config.rule in _SEARCHED:
+            return _SEARCHED[self.config.rule](bases)[:, self.reach : bases.shape[-1] - self.reach, None]
         spare = self.reach - self.config.averaged
         near = bases[..., spare : bases.shape[-1] - spare]
         windows = self._zscore(near) if self.config.rule == "zscore" else self._g4hunter(near)
@@ -123,6 +132,20 @@ class Model(nn.Module):
         return F.avg_pool1d(steps[:, None], self.config.size - 1, stride=1)[:, 0]
 
 
+class Channels:
+    """One-hot bases with the scores of rules behind them: the input of a network that is told of rules. ``reach`` as in `Model`."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = [Model(Config(rule=rule)) for rule in rules]  # no weights: no part of a state_dict
+        self.reach = max((rule.reach for rule in self.rules), default=0)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return (B, T, 4 + R) float32: A C G T, then the rules; zeros for N, [PAD] and other special tokens. Beyond the ends is N."""
+        bases = one_hot(ids).float()
+        known, everywhere = bases.sum(-1, keepdim=True), torch.ones_like(ids, dtype=torch.bool)
+        return torch.cat([bases, *(rule.encode(bases, everywhere) * known for rule in self.rules)], dim=-1)
+
+
 def _pqs(bases: Tensor) -> Tensor:
     """Return the score (B, T), in tetrads, of the PQS a base of (B, 4, T) lies in."""
     from basewise.genome.quadruplexes import TETRAD, quadruplex_scores
@@ -130,6 +153,21 @@ def _pqs(bases: Tensor) -> Tensor:
     there = bases.detach().cpu().numpy() > 0.5
     scores = [np.maximum(quadruplex_scores(row[2]), quadruplex_scores(row[1, ::-1])[::-1]) for row in there]
     return torch.from_numpy(np.stack(scores) / TETRAD).to(bases)
+
+
+def _zhunt(bases: Tensor) -> Tensor:
+    """Return the score (B, T) of the best window that a base of (B, 4, T) lies in."""
+    from basewise.genome.zhunt import zhunt_scores
+
+    codes = torch.where(bases.sum(1) > 0.5, bases.detach().argmax(1), 4).to(torch.uint8).cpu().numpy()
+    mirrored = np.where(codes < 4, 3 - codes, codes)[:, ::-1]
+    scores = [
+        np.maximum(zhunt_scores(row), zhunt_scores(np.ascontiguousarray(other))[::-1]) for row, other in zip(codes, mirrored, strict=True)
+    ]
+    return torch.from_numpy(np.stack(scores)).to(bases)
+
+
+_SEARCHED: dict[str, Callable[[Tensor], Tensor]] = {"pqs": _pqs, "zhunt": _zhunt}  # on the CPU, base by base
 
 
 def _run_lengths(there: Tensor) -> Tensor:

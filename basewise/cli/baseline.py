@@ -7,7 +7,7 @@ import typer
 
 
 def baseline(
-    name: Annotated[str, typer.Argument(help="kmer-lr, cnn, random-init, g4hunter, g4-regex, pqs or zscore.")],
+    name: Annotated[str, typer.Argument(help="kmer-lr, cnn, random-init, g4hunter, g4-regex, pqs, zhunt or zscore.")],
     data: Annotated[Path, typer.Option("--data", help="Dataset folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The run folder to write.")],
     window: Annotated[int | None, typer.Option("--window", help="Read only this many bases around the center base.")] = None,
@@ -18,8 +18,9 @@ def baseline(
 ) -> None:
     """Train a baseline on a dataset: k-mer logistic regression, a small dilated CNN, a randomly initialised control, or a rule.
 
-    The rules g4hunter, g4-regex (G3+N1-7 with G4Hunter), pqs (potential quadruplexes, imperfect ones too, as pqsfinder scores them) and
-    zscore (alternating purines and pyrimidines) score bases; calibration and threshold come from split val.
+    The rules g4hunter, g4-regex (G3+N1-7 with G4Hunter), pqs (potential quadruplexes, imperfect ones too, as pqsfinder scores them), zhunt
+    (how readily 12 bases turn left-handed) and zscore (alternating purines and pyrimidines) score bases; calibration and threshold come
+    from split val.
 
     The run folder is one like any other: evaluate, predict and report read it.
 

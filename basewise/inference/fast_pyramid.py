@@ -90,7 +90,7 @@ class FastPyramid:
             self._members = [_convs_in(_member(member), dtype) for member in model.members]
 
     def coarse(self, embedded: Tensor) -> list[Tensor]:
-        """Return each member's coarse states (1, D, 1, T / 16) of a stretch (1, T, 4): what `context` and `states` read."""
+        """Return each member's coarse states (1, D, 1, T / 16) of a stretch (1, T, C): what `context` and `states` read."""
         x = self._image(embedded)
         return [self._coarse(member, x) for member in self._members]
 
@@ -100,7 +100,7 @@ class FastPyramid:
         return torch.cat([_rows(states)[cells] for states in coarse], dim=1)
 
     def states(self, embedded: Tensor, positions: Tensor, coarse: list[Tensor] | None = None) -> Tensor:
-        """Return hidden states float32 (N, D) at `positions` int64 (N,), counted behind the first `reach` bases of (1, T, 4).
+        """Return hidden states float32 (N, D) at `positions` int64 (N,), counted behind the first `reach` bases of (1, T, C).
 
         `coarse` is what `coarse(embedded)` said, where it is known already.
         """
@@ -117,12 +117,12 @@ class FastPyramid:
         return answer
 
     def _image(self, embedded: Tensor) -> Tensor:
-        """Return (1, 4, 1, T), channels-last, filled up to whole cells of the grid."""
+        """Return (1, C, 1, T), channels-last, filled up to whole cells of the grid."""
         x = F.pad(embedded, (0, 0, 0, -embedded.shape[1] % self.config.grid))
         return x.transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)
 
     def _fine(self, member: _Member, x: Tensor, context: Tensor, at: Tensor) -> Tensor:
-        """Return states (N, width) at the places `at` of x (1, 4, 1, L), `fine_reach` or more from its ends; context (1, D, 1, L)."""
+        """Return states (N, width) at the places `at` of x (1, C, 1, L), `fine_reach` or more from its ends; context (1, D, 1, L)."""
         config = self.config
         fine = member.stem(x).float()
         for number, block in enumerate(member.fine):

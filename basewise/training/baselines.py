@@ -25,6 +25,7 @@ BASELINES = {
     "g4hunter": "basewise/g4hunter",
     "g4-regex": "basewise/g4_regex",
     "pqs": "basewise/pqs",
+    "zhunt": "basewise/zhunt",
     "zscore": "basewise/zscore",
 }
 

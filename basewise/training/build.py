@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+from torch.nn import functional as F
+
 from basewise.backbones.base import Backbone, Tokenizer
 from basewise.backbones.classifier import FORMAT, Classifier, ClassifierConfig, find_model, load_classifier
 from basewise.backbones.configs import parse_config
 from basewise.backbones.registry import FAMILIES, build_backbone
 from basewise.backbones.tokenizers.character import CharacterTokenizer, Dialect
+from basewise.backbones.weights import assign_weights
 from basewise.errors import BasewiseError, did_you_mean
 from basewise.files import read_json
 from basewise.recipes.schema import Backbone as BackboneSection
@@ -74,8 +78,28 @@ def _from_folder(section: BackboneSection) -> tuple[Backbone, Tokenizer]:
         )
     if section.name in FAMILIES and backbone.family != section.name:
         raise BasewiseError(f"{path} holds a {backbone.family} backbone, but the recipe names {section.name}")
+    if "rules" in section.config:
+        backbone = _told_of_rules(backbone, section.config["rules"])
     _check_shape(backbone, section, path)
     return backbone, tokenizer
+
+
+def _told_of_rules(backbone: Backbone, rules: Any) -> Backbone:
+    """Return the backbone with input channels for `rules` too: of weight 0 where it did not know them, so that it answers as before."""
+    config: dict[str, Any] = backbone.config.model_dump(mode="json")  # type: ignore[attr-defined]
+    known = config.get("rules")
+    if known is None or rules == known or rules[: len(known)] != known:
+        return backbone
+    wider = build_backbone(backbone.family, config | {"rules": rules}, "the recipe")
+    assert isinstance(backbone, nn.Module)
+    assert isinstance(wider, nn.Module)
+    state = backbone.state_dict()
+    for name, weights in wider.state_dict().items():
+        if weights.shape != state[name].shape:  # (channels out, channels in, 1, taps) of a stem
+            fresh = weights.shape[1] - state[name].shape[1]
+            state[name] = F.pad(state[name], (0, 0, 0, 0, 0, fresh))
+    assign_weights(wider, state, "the backbone")
+    return wider
 
 
 def _check_shape(backbone: Backbone, section: BackboneSection, source: object) -> None:

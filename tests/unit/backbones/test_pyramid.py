@@ -1,5 +1,7 @@
 """The pyramid backbone: what it reaches, what the grid changes, and members side by side."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -8,7 +10,9 @@ from basewise.backbones import pyramid
 from basewise.backbones.classifier import Classifier, ClassifierConfig, load_classifier, save_classifier
 from basewise.backbones.tokenizers.character import CharacterTokenizer
 from basewise.errors import BasewiseError
+from basewise.recipes.schema import Backbone
 from basewise.testing.models import randomize
+from basewise.training.build import new_backbone
 from basewise.training.ensemble import join
 
 TINY = {
@@ -45,6 +49,41 @@ def test_reach_and_grid_follow_from_the_shape() -> None:
     assert config.fine_reach == 2 + 1 + 2 + 3
     assert config.reach == 384  # (1 + 2) * (16 + 64) + 2 * 64 = 368, rounded up to the grid
     assert pyramid.Config().reach % pyramid.Config().grid == 0
+
+
+@torch.inference_mode()
+def test_rules_are_further_channels_within_the_reach() -> None:
+    model, plain = tiny(rules=["zscore", "pqs"], spread=0), tiny(spread=0)
+    assert plain.reach == 384
+    assert model.reach == 768  # 392 bases more for potential quadruplexes: 760, rounded up to the grid
+    generator, tokenizer = torch.Generator().manual_seed(0), CharacterTokenizer("none")
+    text = "".join("ACGG"[i] for i in torch.randint(0, 4, (4000,), generator=generator))
+    embedded = model.embed(tokenizer.tokenize([text]).ids)
+    assert embedded.shape == (1, 4000, 6)
+    assert embedded[..., 5].max() > 1
+    start, end = 1024 - model.reach, 1100 + model.reach  # on the grid
+    alone = model.encode_valid(model.embed(tokenizer.tokenize([text[start:end]]).ids))
+    torch.testing.assert_close(alone, model.encode_valid(embedded)[:, start : end - 2 * model.reach], rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_network_told_of_rules_answers_as_before(tmp_path: Path) -> None:
+    """backbone.init with rules the weights do not know: their channels start at zero; rules they do know must come first."""
+    save_classifier(tiny_classifier(0), tmp_path / "start")
+    before = tiny_classifier(0).backbone
+    section = Backbone(name="pyramid", init=str(tmp_path / "start"), config={"rules": ["zscore", "zhunt"]})
+    told, tokenizer = new_backbone(section)
+    tokens = tokenizer.tokenize(["ACGCGCGCGGTTGACA" * 40])
+    assert told.embed(tokens.ids).shape[-1] == 6
+    asked = [model.eval().encode(model.embed(tokens.ids), tokens.mask) for model in (before, told)]
+    torch.testing.assert_close(asked[0][:, 200:-200], asked[1][:, 200:-200])
+    for change in ({"stem_kernel": 7}, {"rules": ["zscore"], "width": 7}):
+        with pytest.raises(BasewiseError, match="weights of one shape cannot take another"):
+            new_backbone(section.model_copy(update={"config": change}))
+    classifier = Classifier(ClassifierConfig(task="tiny", kind="base", special_tokens=False), told, tokenizer)
+    save_classifier(classifier, tmp_path / "told")
+    with pytest.raises(BasewiseError, match="rules = \\['zhunt'\\] instead of \\['zscore', 'zhunt'\\]"):
+        new_backbone(Backbone(name="pyramid", init=str(tmp_path / "told"), config={"rules": ["zhunt"]}))
 
 
 @torch.inference_mode()

@@ -6,6 +6,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
+from basewise.genome.alphabet import codes
 from basewise.genome.fasta import open_genome
 from basewise.genome.quadruplexes import LONGEST, LONGEST_RUN, MIN_SCORE, REACH, quadruplex_scores
 
@@ -108,12 +109,12 @@ def test_endoquad_is_made_of_them(shared):
     """EndoQuad's intervals are potential quadruplexes to the base: what was measured is which of them fold in cells."""
     chrom = "chr19_50000001_59128983"
     with open_genome(shared / "data/genome/hg19_pieces.fa.gz") as genome:
-        bases = np.frombuffer(genome.fetch(chrom, 0, genome.contigs[chrom]).tobytes().upper(), np.uint8)
+        bases = codes(genome.fetch(chrom, 0, genome.contigs[chrom]))
     with gzip.open(shared / "data/labels/g4_endoquad_high.bed.gz", "rt") as lines:
         rows = [line.split()[:3] for line in lines]
     wanted = {(int(start), int(end)) for name, start, end in rows if name == chrom}
     found = set()
-    for track in (quadruplex_scores(bases == ord("G")), quadruplex_scores((bases == ord("C"))[::-1])[::-1]):
+    for track in (quadruplex_scores(bases == 2), quadruplex_scores((bases == 1)[::-1])[::-1]):
         edges = np.flatnonzero(np.diff(track, prepend=0, append=0))
         found |= {(int(a), int(b)) for a, b in pairwise(edges) if track[a]}
     assert len(wanted & found) > 0.99 * len(wanted) > 1000
