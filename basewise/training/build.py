@@ -17,6 +17,7 @@ from basewise.files import read_json
 from basewise.recipes.schema import Backbone as BackboneSection
 from basewise.recipes.schema import Recipe
 
+FREE = ("dropout", "spread", "rules")  # of a backbone's config: change no weight, so that a start (backbone.init) may differ in them
 # special tokens around the bases, in families that read characters
 DIALECTS: dict[str, Dialect] = {"convnet": "none", "pyramid": "none", "kmers": "none", "rules": "none", "hyenadna": "hub"}
 
@@ -78,28 +79,30 @@ def _from_folder(section: BackboneSection) -> tuple[Backbone, Tokenizer]:
         )
     if section.name in FAMILIES and backbone.family != section.name:
         raise BasewiseError(f"{path} holds a {backbone.family} backbone, but the recipe names {section.name}")
-    if "rules" in section.config:
-        backbone = _told_of_rules(backbone, section.config["rules"])
+    backbone = _reshaped(backbone, section.config)
     _check_shape(backbone, section, path)
     return backbone, tokenizer
 
 
-def _told_of_rules(backbone: Backbone, rules: Any) -> Backbone:
-    """Return the backbone with input channels for `rules` too: of weight 0 where it did not know them, so that it answers as before."""
+def _reshaped(backbone: Backbone, asked: dict[str, Any]) -> Backbone:
+    """Return the backbone with what the recipe asks for of `FREE`, its weights as they are.
+
+    Input channels of rules it did not know have weight 0: it answers as before. Rules it knows must be the first of those asked for.
+    """
     config: dict[str, Any] = backbone.config.model_dump(mode="json")  # type: ignore[attr-defined]
-    known = config.get("rules")
-    if known is None or rules == known or rules[: len(known)] != known:
+    known = config.get("rules", [])
+    changes = {key: asked[key] for key in FREE if key in config and asked.get(key, config[key]) != config[key]}
+    if not changes or changes.get("rules", known)[: len(known)] != known:
         return backbone
-    wider = build_backbone(backbone.family, config | {"rules": rules}, "the recipe")
+    other = build_backbone(backbone.family, config | changes, "the recipe")
     assert isinstance(backbone, nn.Module)
-    assert isinstance(wider, nn.Module)
+    assert isinstance(other, nn.Module)
     state = backbone.state_dict()
-    for name, weights in wider.state_dict().items():
+    for name, weights in other.state_dict().items():
         if weights.shape != state[name].shape:  # (channels out, channels in, 1, taps) of a stem
-            fresh = weights.shape[1] - state[name].shape[1]
-            state[name] = F.pad(state[name], (0, 0, 0, 0, 0, fresh))
-    assign_weights(wider, state, "the backbone")
-    return wider
+            state[name] = F.pad(state[name], (0, 0, 0, 0, 0, weights.shape[1] - state[name].shape[1]))
+    assign_weights(other, state, "the backbone")
+    return other
 
 
 def _check_shape(backbone: Backbone, section: BackboneSection, source: object) -> None:

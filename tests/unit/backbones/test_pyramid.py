@@ -67,8 +67,8 @@ def test_rules_are_further_channels_within_the_reach() -> None:
 
 
 @torch.inference_mode()
-def test_a_network_told_of_rules_answers_as_before(tmp_path: Path) -> None:
-    """backbone.init with rules the weights do not know: their channels start at zero; rules they do know must come first."""
+def test_a_start_may_differ_in_what_changes_no_weight(tmp_path: Path) -> None:
+    """Channels of rules that the weights do not know start at zero, the network answers as before; rules it knows must come first."""
     save_classifier(tiny_classifier(0), tmp_path / "start")
     before = tiny_classifier(0).backbone
     section = Backbone(name="pyramid", init=str(tmp_path / "start"), config={"rules": ["zscore", "zhunt"]})
@@ -77,6 +77,10 @@ def test_a_network_told_of_rules_answers_as_before(tmp_path: Path) -> None:
     assert told.embed(tokens.ids).shape[-1] == 6
     asked = [model.eval().encode(model.embed(tokens.ids), tokens.mask) for model in (before, told)]
     torch.testing.assert_close(asked[0][:, 200:-200], asked[1][:, 200:-200])
+    section = Backbone(name="pyramid", init=str(tmp_path / "start"), config={"dropout": 0.5, "spread": 0})
+    changed, _ = new_backbone(section)
+    assert (changed.config.dropout, changed.config.spread) == (0.5, 0)
+    assert all(torch.equal(weights, before.state_dict()[name]) for name, weights in changed.state_dict().items())
     for change in ({"stem_kernel": 7}, {"rules": ["zscore"], "width": 7}):
         with pytest.raises(BasewiseError, match="weights of one shape cannot take another"):
             new_backbone(section.model_copy(update={"config": change}))
