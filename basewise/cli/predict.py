@@ -17,7 +17,8 @@ def predict(
 ) -> None:
     """Add a column `probability` to the columns of a table of sequences.
 
-    BED intervals are read on their strand, as many bases around their centre base as the model was trained on, N beyond the contig.
+    BED intervals are read on their strand, as many bases around their centre base as the model was trained on, N beyond the contig; of
+    longer sequences a model of whole sequences (promoter) reads as many around the centre base too, as `evaluate` does.
     Models that answer base by base (zdna, g4) give the probability of the centre base, or with --every-base those of all bases of the
     sequence, 5' to 3'.
 

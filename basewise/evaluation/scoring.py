@@ -11,7 +11,7 @@ import torch
 from basewise.backbones.classifier import Classifier
 from basewise.errors import BasewiseError
 from basewise.genome.alphabet import Bases, as_bases
-from basewise.inference.asking import answering, check_device
+from basewise.inference.asking import answering, central_window, check_device
 from basewise.inference.batches import batches_by_length
 
 Floats = npt.NDArray[np.float32]
@@ -31,10 +31,10 @@ def score_logits(
 
     With `centers` a classifier of kind "base" answers (C,) too: for the center base, ``length // 2``.
 
-    Kind "sequence" with a window: of a longer sequence only the window around its center base (length // 2) is read.
+    Of a longer sequence than a classifier of kind "sequence" was trained on `central_window` is read.
     The classifier is put in eval mode and on `device` for the time of the call and left as it was.
     """
-    bases = [center(as_bases(s), classifier) for s in sequences]
+    bases = [central_window(as_bases(s), classifier) for s in sequences]
     answer: list[Any] = [None] * len(bases)
     where = check_device(str(device)) if device is not None else classifier.device
     with answering(classifier, where):
@@ -44,15 +44,6 @@ def score_logits(
             for row, values in zip(rows, logits, strict=True):
                 answer[row] = values[: len(bases[row])].copy() if logits.ndim == 3 else values
     return answer
-
-
-def center(bases: Bases, classifier: Classifier) -> Bases:
-    """Return the part of a sequence that a classifier of kind "sequence" was trained to see: `window` bases around its center base."""
-    window = classifier.config.window
-    if classifier.config.kind != "sequence" or window is None or len(bases) <= window:
-        return bases
-    start = len(bases) // 2 - window // 2
-    return bases[start : start + window]
 
 
 def scored_labels(examples: pd.DataFrame, logits: list[Floats], kind: str) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from basewise.backbones.base import Tokens
 from basewise.backbones.classifier import Classifier
 from basewise.errors import BasewiseError
-from basewise.genome.alphabet import as_bases, codes
+from basewise.genome.alphabet import Bases, as_bases, codes
 
 # Every base code (A C G T N) beside every other one, in both cases, with U and an IUPAC code: enough to see whether ids depend on context.
 _PROBE = "ACGTNAGTCNNCATGACCTTGGAANTAACGGCTCNGTacgtnRUACGAATT"
@@ -68,6 +68,15 @@ def refuse_individuals(classifier: Classifier) -> None:
             f"this model ({classifier.config.task}) answers about individuals, not single sequences or positions; ask it "
             "about a cohort with `basewise trait predict RUN COHORT`, `trait curve` or `trait evidence`"
         )
+
+
+def central_window(bases: Bases, classifier: Classifier) -> Bases:
+    """Return the part of a sequence that a classifier of kind "sequence" was trained to see: `window` bases around its center base."""
+    window = classifier.config.window
+    if classifier.config.kind != "sequence" or window is None or len(bases) <= window:
+        return bases
+    start = len(bases) // 2 - window // 2
+    return bases[start : start + window]
 
 
 class BaseTokens(NamedTuple):

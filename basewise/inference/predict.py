@@ -20,7 +20,7 @@ from basewise.errors import BasewiseError
 from basewise.files import atomic_path
 from basewise.genome.alphabet import N_CODE, Bases, as_bases, codes
 from basewise.genome.fasta import Genome
-from basewise.inference.asking import answering, check_device, refuse_individuals
+from basewise.inference.asking import answering, central_window, check_device, refuse_individuals
 from basewise.inference.batches import batches_by_length
 from basewise.inference.engine import score_positions
 from basewise.inference.inputs import SEQUENCE, Inputs, center_base
@@ -37,7 +37,7 @@ def predict_sequences(
     """Return the probability of each sequence, order kept.
 
     Case is folded, U is T, anything but A C G T is N; a sequence of Ns alone is answered like any other. For kind "base" the answer
-    is that of the centre base, ``length // 2``.
+    is that of the centre base, ``length // 2``; of a longer sequence than a model of kind "sequence" was trained on, its central window's.
 
     Parameters
     ----------
@@ -56,7 +56,9 @@ def predict_sequences(
         An empty sequence (its row, counted from 1), one longer than the model takes, a model of individuals.
     """
     refuse_individuals(classifier)
-    rows, lengths = _measured(sequences, batch_size)
+    rows, _ = _measured(sequences, batch_size)
+    rows = [central_window(row, classifier) for row in rows]
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
     labels = len(classifier.config.labels)
     answers = np.empty(len(rows) if labels == 2 else (len(rows), labels), dtype=np.float32)
     with answering(classifier, torch.device(device)):
