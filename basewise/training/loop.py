@@ -144,6 +144,17 @@ def check_examples(recipe: Recipe, examples: pd.DataFrame) -> None:
         )
 
 
+def check_lengths(classifier: Classifier, examples: pd.DataFrame) -> None:
+    """Refuse sequences of more tokens than the backbone takes; the longest one in bases stands for all."""
+    most = classifier.backbone.max_tokens
+    longest = max(examples["sequence"], key=len)
+    if most is not None and (tokens := classifier.tokenize([longest]).ids.shape[1]) > most:
+        raise BasewiseError(
+            f"the longest example, of {len(longest):,} bases, makes {tokens:,} tokens; this {classifier.backbone.family} takes at most "
+            f"{most:,}: build the dataset with a shorter --window, or take a backbone of longer context"
+        )
+
+
 def run(trainer: Trainer, report: Callable[[Event], None] | None = None) -> None:
     """Train from where the trainer stands to the end, or until patience runs out; writes checkpoints and log.jsonl."""
     t, plan, now = trainer.recipe.train, trainer.plan, trainer.progress

@@ -46,6 +46,7 @@ def train(
     placement = Placement(device, recipe.train.precision)
     folder = Path(run_folder)
     classifier, total = beginner(recipe, dataset.manifest.get("window"))  # before the folder is begun: what cannot be built leaves none
+    loop.check_lengths(classifier, examples)
     found = runs.begin(folder, recipe, resume=resume, force=force, first=placement.rank == 0)
     if found is not None:
         return found

@@ -175,6 +175,7 @@ def test_wrong_recipe_is_one_line_that_lists_everything(motif, tmp_path, basewis
         (("train", "polya_glm/hyenadna_gene_gene", "-o", "run"), "names no dataset"),
         (("train", "--backbone", "convnett", "--data", "DATA", "-o", "run"), "Did you mean 'convnet'"),
         (("train", "--backbone", "convnet", "--init", "nowhere", "--data", "DATA", "-o", "run"), "path of a folder"),
+        (("train", "--backbone", "hyenadna-tiny-1k", "--set", "backbone.config.l_max=9", "--data", "DATA", "-o", "run"), "takes at most 9"),
         (("evaluate", "nowhere", "--data", "DATA"), "no model 'nowhere'"),
         (("baseline", "kmer-rl", "--data", "DATA", "-o", "run"), "Did you mean 'kmer-lr'"),
     ],
@@ -185,7 +186,7 @@ def test_mistakes_on_the_command_line(motif, tmp_path, monkeypatch, here, argume
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BasewiseError, match=said):
         here(*[motif if a == "DATA" else a for a in arguments])
-    assert not (tmp_path / "run" / "run.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_mistakes(motif, motif_bases, tmp_path, here):
