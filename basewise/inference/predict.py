@@ -187,6 +187,9 @@ def predict_file(
     taken = [column for column in added if column in inputs.columns]
     if taken:
         raise BasewiseError(f"{inputs.path} already has a column {taken[0]!r}; rename it first")
+    # as a scan answers: the grid of a pyramid lies as there, and what lies around an interval is read
+    grid, bases = getattr(classifier.backbone, "grid", 1) > 1, classifier.config.kind == "base" and len(labels) == 2
+    as_scan = inputs.genome if classifier.dense and (grid or bases) else None
     where = check_device(device)
     done = without = 0
     with atomic_path(out) as temporary, _table_writer(temporary, out.suffix) as write, answering(classifier, where):
@@ -194,9 +197,8 @@ def predict_file(
             sequences = [as_bases(str(sequence)) for sequence in piece[SEQUENCE]]
             _check_rows(sequences, piece, inputs.path, done)
             without += sum(bool((codes(sequence) == N_CODE).all()) for sequence in sequences)
-            if inputs.genome is not None and classifier.dense and getattr(classifier.backbone, "grid", 1) > 1:
-                # the grid then lies as in a scan: the same answers
-                answers = _score_intervals(classifier, inputs.genome, piece, where, every_base=every_base)
+            if as_scan is not None:
+                answers = _score_intervals(classifier, as_scan, piece, where, every_base=every_base)
             else:
                 answers = (predict_bases if every_base else predict_sequences)(classifier, sequences, batch_size, where)
             kept = piece[list(inputs.columns)].copy()

@@ -132,7 +132,8 @@ def test_every_base_equals_the_direct_call(batch_size):
         predict_bases(tiny_classifier(), ["ACG"])
 
 
-def test_every_base_of_intervals_is_answered_as_a_scan_does(tmp_path):
+@pytest.mark.parametrize("model", ["zdna", "endoquad"])
+def test_every_base_of_intervals_is_answered_as_a_scan_does(tmp_path, model):
     """With their context on the contig, 5' to 3' on their strand; overlapping intervals agree."""
     example = Path(__file__).parents[2] / "examples" / "chr22_20-21Mb.fa.gz"
     with open_genome(example) as genome:
@@ -140,14 +141,14 @@ def test_every_base_of_intervals_is_answered_as_a_scan_does(tmp_path):
     rows = [(128_300, 128_420, "+"), (128_300, 128_420, "-"), (128_350, 128_361, "-"), (40_000, 40_003, "+")]
     (tmp_path / "in.bed").write_text("".join(f"{chrom}\t{start}\t{end}\tx\t0\t{strand}\n" for start, end, strand in rows))
     done = CliRunner().invoke(
-        app, ["predict", "zdna", str(tmp_path / "in.bed"), "-g", str(example), "--every-base", "-o", str(tmp_path / "out.tsv")]
+        app, ["predict", model, str(tmp_path / "in.bed"), "-g", str(example), "--every-base", "-o", str(tmp_path / "out.tsv")]
     )
     assert done.exit_code == 0, done.output
     table = pd.read_csv(tmp_path / "out.tsv", sep="\t")
     answers = [np.array([float(value) for value in row.split(",")]) for row in table["probabilities"]]
     assert [len(row) for row in answers] == [120, 120, 11, 3]
     np.testing.assert_array_equal(answers[1][::-1][50:61], answers[2][::-1])
-    classifier = load_classifier("zdna")
+    classifier = load_classifier(model)
     with open_genome(example) as genome:
         for (start, end, strand), found in zip(rows, answers, strict=True):
             at, sign = np.arange(start, end), np.full(end - start, -1 if strand == "-" else 1, np.int8)
