@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from basewise.backbones.rules import Channels, Rule
+from basewise.backbones.rules import Channels, Rule, reach_of
 
 
 def _check_odd(kernel: int) -> int:
@@ -55,7 +55,7 @@ class Config(BaseModel):
     @property
     def reach(self) -> int:
         """Bases on either side that a hidden state depends on."""
-        return Channels(self.rules).reach + self.stem_kernel // 2 + sum(block.kernel // 2 * block.dilation for block in self.blocks)
+        return reach_of(self.rules) + self.stem_kernel // 2 + sum(block.kernel // 2 * block.dilation for block in self.blocks)
 
 
 class Model(nn.Module):

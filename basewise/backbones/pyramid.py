@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from basewise.backbones.convnet import OddKernel
-from basewise.backbones.rules import Channels, Rule
+from basewise.backbones.rules import Channels, Rule, reach_of
 
 FIRST_POOL = 16  # bases a position of the finest coarse level
 NEXT_POOL = 4  # positions of a level a position of the next
@@ -64,7 +64,7 @@ class Config(BaseModel):
         """Bases on either side that a hidden state may depend on, rounded up to a multiple of the grid."""
         levels = sum(FIRST_POOL * NEXT_POOL**level for level in range(len(self.coarse_widths)))
         coarse = sum(self.coarse_dilations) * levels + 2 * self.grid  # + the position itself and its neighbour in the interpolation
-        return -(-(max(coarse, self.fine_reach) + Channels(self.rules).reach) // self.grid) * self.grid
+        return -(-(max(coarse, self.fine_reach) + reach_of(self.rules)) // self.grid) * self.grid
 
 
 class Model(nn.Module):

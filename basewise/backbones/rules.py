@@ -24,6 +24,7 @@ zscore
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -132,12 +133,18 @@ class Model(nn.Module):
         return F.avg_pool1d(steps[:, None], self.config.size - 1, stride=1)[:, 0]
 
 
+@cache
+def reach_of(rules: tuple[Rule, ...]) -> int:
+    """Return the bases on either side that the scores of several rules depend on."""
+    return max((Config(rule=rule).reach for rule in rules), default=0)
+
+
 class Channels:
     """One-hot bases with the scores of rules behind them: the input of a network that is told of rules. ``reach`` as in `Model`."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = [Model(Config(rule=rule)) for rule in rules]  # no weights: no part of a state_dict
-        self.reach = max((rule.reach for rule in self.rules), default=0)
+        self.reach = reach_of(tuple(rules))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return (B, T, 4 + R) float32: A C G T, then the rules; zeros for N, [PAD] and other special tokens. Beyond the ends is N."""

@@ -56,13 +56,11 @@ def predict_sequences(
         An empty sequence (its row, counted from 1), one longer than the model takes, a model of individuals.
     """
     refuse_individuals(classifier)
-    rows, _ = _measured(sequences, batch_size)
-    rows = [central_window(row, classifier) for row in rows]
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    rows = [central_window(row, classifier) for row in _checked(sequences, batch_size)]
     labels = len(classifier.config.labels)
     answers = np.empty(len(rows) if labels == 2 else (len(rows), labels), dtype=np.float32)
     with answering(classifier, torch.device(device)):
-        for batch in batches_by_length(lengths, batch_size, _BASES_A_BATCH):
+        for batch in batches_by_length([len(row) for row in rows], batch_size, _BASES_A_BATCH):
             answers[batch] = _center_or_whole(classifier, [rows[index] for index in batch])
     return answers
 
@@ -80,10 +78,10 @@ def predict_bases(
         As `predict_sequences`, and a model that does not answer base by base or knows more than two labels.
     """
     _check_answers_bases(classifier)
-    rows, lengths = _measured(sequences, batch_size)
+    rows = _checked(sequences, batch_size)
     answers = [np.empty(0, np.float32)] * len(rows)
     with answering(classifier, torch.device(device)):
-        for batch in batches_by_length(lengths, batch_size, _BASES_A_BATCH):
+        for batch in batches_by_length([len(row) for row in rows], batch_size, _BASES_A_BATCH):
             p = classifier.answers(classifier(_tokens(classifier, [rows[index] for index in batch])))
             for index, values in zip(batch, p, strict=True):
                 answers[index] = values[: len(rows[index])]
@@ -99,15 +97,15 @@ def _check_answers_bases(classifier: Classifier) -> None:
         )
 
 
-def _measured(sequences: Sequence[str | Bases], batch_size: int) -> tuple[list[Bases], npt.NDArray[np.int64]]:
-    """Return the sequences and their lengths, none of them 0."""
+def _checked(sequences: Sequence[str | Bases], batch_size: int) -> list[Bases]:
+    """Return the sequences, none of them empty."""
     if batch_size < 1:
         raise BasewiseError(f"batch size is {batch_size}, expected 1 or more")
     rows = [as_bases(sequence) for sequence in sequences]
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    if rows and not lengths.all():
-        raise BasewiseError(f"sequence {int(np.argmin(lengths)) + 1} is empty, expected at least one base; leave it out")
-    return rows, lengths
+    for number, row in enumerate(rows, start=1):
+        if not len(row):
+            raise BasewiseError(f"sequence {number} is empty, expected at least one base; leave it out")
+    return rows
 
 
 def _tokens(classifier: Classifier, rows: list[Bases]) -> Tokens:
