@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from basewise.backbones.base import Tokens
+from basewise.backbones.base import Backbone, Tokens
 from basewise.backbones.classifier import Classifier
 from basewise.errors import BasewiseError
 from basewise.genome.alphabet import Bases, as_bases, codes
@@ -77,6 +77,12 @@ def central_window(bases: Bases, classifier: Classifier) -> Bases:
         return bases
     start = len(bases) // 2 - window // 2
     return bases[start : start + window]
+
+
+def check_tokens(backbone: Backbone, tokens: int, what: str, advice: str) -> None:
+    """Raise BasewiseError where `what` makes more tokens than `backbone` takes; `advice` says what to do."""
+    if backbone.max_tokens is not None and tokens > backbone.max_tokens:
+        raise BasewiseError(f"{what} makes {tokens} tokens, {backbone.family} takes at most {backbone.max_tokens}; {advice}")
 
 
 class BaseTokens(NamedTuple):

@@ -18,10 +18,9 @@ import torch
 
 from basewise.backbones.base import Tokens
 from basewise.backbones.classifier import Classifier
-from basewise.errors import BasewiseError
 from basewise.genome.alphabet import Bases, reverse_complement
 from basewise.inference import engine
-from basewise.inference.asking import BaseTokens, base_tokens
+from basewise.inference.asking import BaseTokens, base_tokens, check_tokens
 from basewise.inference.fast_hyena import FastHyena, fast_hyena
 
 _WINDOWS_A_GROUP = {"cpu": 32, "cuda": 1024}
@@ -152,12 +151,7 @@ class Reader:
         classifier = self.classifier
         if self.layout is None:
             tokens = classifier.tokenize(list(rows))
-            most = classifier.backbone.max_tokens
-            if most is not None and tokens.ids.shape[1] > most:
-                raise BasewiseError(
-                    f"a window of {rows.shape[1]} bases makes {tokens.ids.shape[1]} tokens, {classifier.backbone.family} takes at most "
-                    f"{most}; choose a smaller --window"
-                )
+            check_tokens(classifier.backbone, tokens.ids.shape[1], f"a window of {rows.shape[1]} bases", "choose a smaller --window")
         else:
             tokens = self.layout.tokens(torch.from_numpy(self.layout.table[rows]).to(self.device))
         logits = classifier(tokens) if self.fast is None else self._fast_logits(self.fast, tokens)

@@ -24,7 +24,7 @@ from basewise.backbones.heads import pool_hidden, token_of_base
 from basewise.errors import BasewiseError
 from basewise.files import atomic_path, read_json
 from basewise.genome.alphabet import Bases, as_bases
-from basewise.inference.asking import answering, check_device
+from basewise.inference.asking import answering, check_device, check_tokens
 from basewise.inference.batches import batches_by_length
 from basewise.inference.inputs import SEQUENCE, Inputs
 
@@ -97,7 +97,8 @@ def embed_sequences(
     with answering(module, where):
         for index in batches_by_length([len(row) for row in rows], batch_size, TOKENS_A_BATCH):
             tokens = embedder.tokenizer.tokenize([rows[i] for i in index], special_tokens=embedder.special_tokens, policy=embedder.policy)
-            _check_length(embedder.backbone, tokens, max(len(rows[i]) for i in index))
+            what = f"a sequence of up to {max(len(rows[i]) for i in index)} bases"
+            check_tokens(embedder.backbone, tokens.ids.shape[1], what, "cut it up")
             hidden = hidden_of(embedder.backbone, Tokens(*(part.to(where) for part in tokens)), layer).float().cpu()
             for i, value in zip(index, _reduce(hidden, tokens, [len(rows[i]) for i in index], level), strict=True):
                 answers[i] = value
@@ -119,14 +120,6 @@ def hidden_of(backbone: Backbone, tokens: Tokens, layer: int | None) -> Tensor:
         raise BasewiseError(f"layer {layer} of {backbone.family}: expected 0 (input embedding) to {len(outputs)}")
     state: Tensor = outputs[layer - 1]
     return state
-
-
-def _check_length(backbone: Backbone, tokens: Tokens, bases: int) -> None:
-    most = backbone.max_tokens
-    if most is not None and tokens.ids.shape[1] > most:
-        raise BasewiseError(
-            f"a sequence of up to {bases} bases makes {tokens.ids.shape[1]} tokens, {backbone.family} takes at most {most}; cut it up"
-        )
 
 
 def _reduce(hidden: Tensor, tokens: Tokens, lengths: Sequence[int], level: Level) -> Iterator[npt.NDArray[np.float32]]:

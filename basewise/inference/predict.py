@@ -20,7 +20,7 @@ from basewise.errors import BasewiseError
 from basewise.files import atomic_path
 from basewise.genome.alphabet import N_CODE, Bases, as_bases, codes
 from basewise.genome.fasta import Genome
-from basewise.inference.asking import answering, central_window, check_device, refuse_individuals
+from basewise.inference.asking import answering, central_window, check_device, check_tokens, refuse_individuals
 from basewise.inference.batches import batches_by_length
 from basewise.inference.engine import score_positions
 from basewise.inference.inputs import SEQUENCE, Inputs, center_base
@@ -110,12 +110,8 @@ def _checked(sequences: Sequence[str | Bases], batch_size: int) -> list[Bases]:
 
 def _tokens(classifier: Classifier, rows: list[Bases]) -> Tokens:
     tokens = classifier.tokenize(rows)
-    most = classifier.backbone.max_tokens
-    if most is not None and tokens.ids.shape[1] > most:
-        raise BasewiseError(
-            f"a sequence of {max(map(len, rows))} bases makes {tokens.ids.shape[1]} tokens, {classifier.backbone.family} takes at most "
-            f"{most}; cut it into shorter ones"
-        )
+    longest = max(map(len, rows))
+    check_tokens(classifier.backbone, tokens.ids.shape[1], f"a sequence of {longest} bases", "cut it into shorter ones")
     return tokens
 
 

@@ -22,6 +22,7 @@ from basewise.backbones.classifier import Classifier
 from basewise.errors import BasewiseError, did_you_mean
 from basewise.evaluation.metrics import BINARY_METRICS, MULTICLASS_METRICS, Metrics, binary_metrics, multiclass_metrics
 from basewise.evaluation.scoring import one_logit, score_logits, scored_labels
+from basewise.inference.asking import check_tokens
 from basewise.recipes.schema import Recipe
 from basewise.training import runs
 from basewise.training.augment import Corpus, epoch_order, make_corpus
@@ -146,13 +147,9 @@ def check_examples(recipe: Recipe, examples: pd.DataFrame) -> None:
 
 def check_lengths(classifier: Classifier, examples: pd.DataFrame) -> None:
     """Refuse sequences of more tokens than the backbone takes; the longest one in bases stands for all."""
-    most = classifier.backbone.max_tokens
     longest = max(examples["sequence"], key=len)
-    if most is not None and (tokens := classifier.tokenize([longest]).ids.shape[1]) > most:
-        raise BasewiseError(
-            f"the longest example, of {len(longest):,} bases, makes {tokens:,} tokens; this {classifier.backbone.family} takes at most "
-            f"{most:,}: build the dataset with a shorter --window, or take a backbone of longer context"
-        )
+    advice = "build the dataset with a shorter --window, or take a backbone of longer context"
+    check_tokens(classifier.backbone, classifier.tokenize([longest]).ids.shape[1], f"the longest example, of {len(longest)} bases,", advice)
 
 
 def run(trainer: Trainer, report: Callable[[Event], None] | None = None) -> None:
